@@ -1,0 +1,12 @@
+//! Bytes to values and back, with hard limits. Each file names its page in `docs/spec`.
+
+pub mod api;
+pub mod batch;
+pub mod codec;
+pub mod content;
+pub mod envelope;
+pub mod hello;
+pub mod message;
+pub mod pairing;
+pub mod signed;
+pub mod statement;
