@@ -4,6 +4,7 @@
 
 pub mod conflict;
 
+pub mod fetch;
 pub mod index;
 pub mod reconcile;
 pub mod replica;
