@@ -124,7 +124,7 @@ fn all_messages() -> Vec<(&'static str, Message)> {
         port: 47474,
     };
     let frontier = Frontier { writer: writer(1), seq: 5, batch: lanyard::base::BatchHash([8; 32]) };
-    let frontiers = || Frontiers { folder: FOLDER, frontiers: List::new(vec![frontier]).expect("one") };
+    let frontiers = || Frontiers { folder: FOLDER, complete: true, frontiers: List::new(vec![frontier]).expect("one") };
     let numbers = List::new(vec![1, 300]).expect("two");
     let leaf = List::new(vec![ChunkRecord { hash: ChunkHash([7; 32]), bytes: 5 }]).expect("one");
     let leaves = List::new(vec![LeafHash([6; 32])]).expect("one");
@@ -185,7 +185,7 @@ pub(crate) fn messages() -> Vec<Case> {
         refused("a signature of 65 bytes", kind::STATEMENTS, &[&[1, 0, 65][..], &[0; 65]].concat()),
         refused("a discovery key cut short", kind::DISCOVERY_KEY, &[0; 32]),
         refused("257 addresses", kind::ADDRESSES, &[0x81, 0x02]),
-        refused("4097 frontiers", kind::FRONTIERS, &[&[0; 32][..], &[0x81, 0x20]].concat()),
+        refused("4097 frontiers", kind::FRONTIERS, &[&[0; 33][..], &[0x81, 0x20]].concat()),
         refused("1025 numbers wanted", kind::ENTRY_WANT, &[&[0; 65][..], &[0x81, 0x08]].concat()),
         refused("subscribe with two for a bool", kind::SUBSCRIBE, &[&[0; 32][..], &[2]].concat()),
         refused("content wanted outside the folder", kind::CONTENT_WANT, &{
