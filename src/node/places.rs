@@ -141,8 +141,7 @@ impl Places {
 
     fn of_home(home: &Path) -> Result<Self, PlacesError> {
         let unusable = |source| PlacesError::Unusable { path: home.into(), source };
-        // The same home has the same socket by whatever way it is named; before the first start it has only this name.
-        let home = fs::canonicalize(home).or_else(|_| std::path::absolute(home)).map_err(unusable)?;
+        let home = real(&std::path::absolute(home).map_err(unusable)?);
         Ok(Self {
             scope: Scope::Home,
             config: home.join("config.toml"),
@@ -270,6 +269,17 @@ fn home_socket(home: &Path) -> PathBuf {
         _ => std::env::temp_dir().join(format!("lanyard-{}", rustix::process::geteuid().as_raw())),
     };
     runtime.join(format!("home-{}.sock", &hash[..16]))
+}
+
+/// A path without symlinks as far as it exists, so that a home is the same by whatever way it is named, and before
+/// and after its first start.
+fn real(path: &Path) -> PathBuf {
+    for existing in path.ancestors() {
+        if let (Ok(found), Ok(rest)) = (fs::canonicalize(existing), path.strip_prefix(existing)) {
+            return if rest.as_os_str().is_empty() { found } else { found.join(rest) };
+        }
+    }
+    path.into()
 }
 
 /// The runtime directory that a login makes. Source: pam_systemd(8).

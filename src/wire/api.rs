@@ -11,7 +11,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Level, Role};
+pub use crate::base::{Level, Role};
 
 mod answer;
 mod event;
