@@ -12,7 +12,7 @@ const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus C
 <busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
 </policy></busconfig>"#;
-const AVAHI: &str = "[server]\nhost-name=stranger\nuse-ipv4=yes\nuse-ipv6=yes\nallow-interfaces=eth0\nenable-dbus=yes\n\
+const AVAHI: &str = "[server]\nuse-ipv4=yes\nuse-ipv6=yes\nallow-interfaces=eth0\nenable-dbus=yes\n\
 [wide-area]\nenable-wide-area=no\n[publish]\npublish-hinfo=no\npublish-workstation=no\n[reflector]\n[rlimits]\n";
 
 /// A program of the lab that ends with the value.
@@ -32,7 +32,11 @@ fn avahi(host: &Host<'_>) -> Result<[Daemon; 2], String> {
     }
     let dir = host.lab().dir();
     fs::write(dir.join("bus.conf"), BUS).expect("a file");
-    fs::write(dir.join("avahi.conf"), AVAHI).expect("a file");
+    fs::write(
+        dir.join("avahi.conf"),
+        AVAHI.replace("[server]", &format!("[server]\nhost-name=stranger{}", host.number())),
+    )
+    .expect("a file");
     // In a user namespace only id 0 exists: avahi's own chown of its directory must mean 0.
     host.sh("mkdir -p /run/dbus /run/avahi-daemon
          sed -E 's/^avahi:([^:]*):[0-9]+:[0-9]+:/avahi:\\1:0:0:/' /etc/passwd > /run/passwd
@@ -40,7 +44,7 @@ fn avahi(host: &Host<'_>) -> Result<[Daemon; 2], String> {
          mount --bind /run/passwd /etc/passwd; mount --bind /run/group /etc/group")
         .ok();
     let start = |program: &str, args: &[&str]| {
-        let log = fs::File::create(dir.join(format!("{program}.log"))).expect("a log");
+        let log = fs::File::create(dir.join(format!("{program}-{}.log", host.address()))).expect("a log");
         let mut command = host.command(program);
         command.args(args).stdout(log.try_clone().expect("a log")).stderr(log);
         Daemon(command.spawn().expect("nsenter is here"))
@@ -54,7 +58,7 @@ fn avahi(host: &Host<'_>) -> Result<[Daemon; 2], String> {
     let conf = conf.display().to_string();
     let daemon = start("avahi-daemon", &["--no-drop-root", "--no-chroot", "--no-rlimits", "-f", &conf]);
     eventually("avahi is up", COMMAND_MAX, || {
-        let log = fs::read_to_string(dir.join("avahi-daemon.log")).unwrap_or_default();
+        let log = fs::read_to_string(dir.join(format!("avahi-daemon-{}.log", host.address()))).unwrap_or_default();
         if log.contains("Server startup complete") { Ok(()) } else { Err(log) }
     });
     Ok([daemon, bus])
@@ -113,4 +117,20 @@ fn a_stranger_sees_the_service_and_neither_ids_nor_names_nor_folders() {
         let seen = browse(&h3, "_lanyard._tcp");
         if seen.contains(&format!("address = [{}]", h2.address())) { Err(seen) } else { Ok(()) }
     });
+}
+
+#[test]
+fn the_stranger_sees_a_service_that_is_there() {
+    let Some(lab) = Lab::open("browse: control") else { return };
+    let (h1, h2) = (lab.host(), lab.host());
+    let (Ok(_one), Ok(_two)) = (avahi(&h1), avahi(&h2)) else { return };
+    let mut publish = h1.bounded(Duration::from_secs(30), "avahi-publish");
+    let mut publish = publish.args(["-s", "a name", "_control._tcp", "99", "hint=x"]).spawn().expect("nsenter is here");
+    eventually("the control is seen", CONVERGE_MAX, || {
+        let seen = browse(&h2, "_control._tcp");
+        let address = format!("address = [{}]", h1.address());
+        if seen.contains(&address) && seen.contains("a name") && seen.contains("hint=x") { Ok(()) } else { Err(seen) }
+    });
+    let _ = publish.kill();
+    let _ = publish.wait();
 }

@@ -248,6 +248,11 @@ impl<'lab> Host<'lab> {
         self.lab
     }
 
+    /// Its number in the lab, from 2.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
     /// Its IPv4 address now.
     pub fn address(&self) -> String {
         self.address.get().map(|byte| byte.to_string()).join(".")
