@@ -14,7 +14,8 @@ use crate::tree::{self, OFFICE};
 /// What is dropped.
 #[derive(Clone, Copy)]
 pub(crate) enum Load {
-    /// So many files of 1-100 KiB in nested directories, copied in with `cp -a`; the clock starts with the copying.
+    /// So many files of 1-100 KiB in nested directories, copied in with `cp -a`; the clock starts with the copying
+    /// (with `--moved`: moved in, as the big file).
     Office(usize),
     /// One file of so many random bytes, made on the same file system and moved in; the clock starts with the move.
     Big(u64),
@@ -27,7 +28,10 @@ const DROP_MAX: Duration = Duration::from_secs(600);
 pub(crate) fn run(options: &Options, load: Load) {
     let Some(lab) = Lab::alone("bench: drop") else { return };
     let what = match load {
-        Load::Office(files) => format!("{files} office files of 1-100 KiB dropped at once"),
+        Load::Office(files) => format!(
+            "{files} office files of 1-100 KiB {} at once",
+            if options.moved { "moved in" } else { "copied in" }
+        ),
         Load::Big(size) => format!("one file of {} MiB", size >> 20),
     };
     println!("\n== {what}");
@@ -42,14 +46,15 @@ pub(crate) fn run(options: &Options, load: Load) {
     };
     let names = ["lanyard", "syncthing", "rsync"].into_iter().filter(|name| options.wants(name)).collect::<Vec<_>>();
     let mut times: Vec<(&str, Vec<f64>)> = names.iter().map(|name| (*name, Vec::new())).collect();
+    let copied = matches!(load, Load::Office(_)) && !options.moved;
     for round in 0..options.runs {
         for (name, taken) in &mut times {
             // Fresh hosts for every run: nobody inherits the other's connections.
             let hosts = [lab.host(), lab.host()];
             let tag = format!("-{name}-{round}");
             let seconds = match *name {
-                "lanyard" => dropped(&sides::lanyard(&hosts, &tag), &source, load),
-                "syncthing" => dropped(&sides::syncthing(&lab, &hosts, &tag, 1), &source, load),
+                "lanyard" => dropped(&sides::lanyard(&hosts, &tag), &source, copied),
+                "syncthing" => dropped(&sides::syncthing(&lab, &hosts, &tag, 1), &source, copied),
                 _ => rsync(&lab, &hosts, &source),
             };
             println!("{name:>10}  {seconds:6.2} s  {:6.0} MiB/s", bytes as f64 / seconds / f64::from(1 << 20));
@@ -81,26 +86,23 @@ pub(crate) fn run(options: &Options, load: Load) {
 }
 
 /// Seconds from the drop until everything is there, by count and bytes; then compares contents, off the clock.
-fn dropped(pair: &sides::Pair<'_>, source: &Path, load: Load) -> f64 {
+fn dropped(pair: &sides::Pair<'_>, source: &Path, copied: bool) -> f64 {
     let into = pair.here.join("dropped");
     let there = pair.there.join("dropped");
     let aside = pair.here.with_extension("aside");
-    if let Load::Big(_) = load {
+    if !copied {
         copy_in(source, &aside);
     }
     let want = amount(source);
     rustix::fs::sync();
     let start = Instant::now();
-    let look_every = match load {
-        Load::Office(_) => {
-            copy_in(source, &into);
-            Duration::from_millis(100)
-        }
-        Load::Big(_) => {
-            fs::rename(&aside, &into).expect("a rename");
-            Duration::from_millis(5)
-        }
-    };
+    if copied {
+        copy_in(source, &into);
+    } else {
+        fs::rename(&aside, &into).expect("a rename");
+    }
+    // Looking at 20,000 files costs some 20 ms of a core that the nodes could use.
+    let look_every = Duration::from_millis(if want.0 > 100 { 100 } else { 5 });
     while amount(&there) != want {
         assert!(
             start.elapsed() < DROP_MAX,
