@@ -24,7 +24,7 @@ fn setup(seed: u64, plant: Plant) -> Setup {
     let nodes = 2 + rng.below(3);
     let reader = rng.percent(25) || plant == Plant::NoRules;
     let rogue = reader && (rng.percent(40) || plant == Plant::NoRules);
-    Setup { seed, nodes: nodes.max(if reader { 3 } else { 2 }), steps: 60 + rng.below(240), plant, reader, rogue }
+    Setup { seed, nodes: nodes.max(if reader { 3 } else { 2 }), steps: 60 + rng.below(500), plant, reader, rogue }
 }
 
 fn run(setup: Setup) -> (World, Result<(), String>) {
