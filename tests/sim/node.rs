@@ -237,6 +237,8 @@ impl Node {
             self.die();
             return (signed, true);
         }
+        // The first look at the whole folder is over.
+        self.index.put_note(replica::SCANNED_NOTE, &[1]).expect("memory");
         (signed, false)
     }
 

@@ -22,6 +22,10 @@ use crate::wire::codec::{self, List};
 use crate::wire::message::{Hole, HoleReason};
 use crate::wire::statement::Frontier;
 
+/// Note in the index, set by the node when the first full scan since the index was made is over. Before that a file
+/// without record may be older than its deletion; after it, it is newer.
+pub const SCANNED_NOTE: &str = "scanned";
+
 /// Who may do what in one folder, as of some policy heads.
 pub trait Rules {
     /// Whether `node` has at least `level` on `path`.
@@ -277,6 +281,20 @@ fn absorb(
     };
     let may = author.rules.permits(author.writer.node, &path, Level::Write);
     if let Some((owner, loser)) = record.copy_of.clone() {
+        if known.is_none()
+            && let Some(seen) = &seen
+        {
+            // Put there by a commit that was interrupted before it was noted, or a user's file with that very name.
+            let version = index.path(&owner)?.and_then(|owning| {
+                owning.head(loser).filter(|head| *head.what() == seen.what).map(|head| head.version().clone())
+            });
+            if let Some(version) = version {
+                let Seen { info, what, recheck } = seen.clone();
+                record.disk = Some(OnDisk { info, what, version, recheck });
+                index.put_path(&path, &record)?;
+                return reconcile::mark(index, &owner);
+            }
+        }
         if !may || !author.rules.permits(author.writer.node, &owner, Level::Write) {
             return stay_local(index, &path, record, seen);
         }
@@ -290,6 +308,13 @@ fn absorb(
             reconcile::mark(index, &path)
         }
         (Some(known), None) => {
+            // Deleted here too, or by a commit that was interrupted before it was noted.
+            if !record.is_live() && !record.heads.is_empty() {
+                record.disk = None;
+                record.local_only = false;
+                index.put_path(&path, &record)?;
+                return reconcile::mark(index, &path);
+            }
             if !may {
                 return stay_local(index, &path, record, None);
             }
@@ -299,7 +324,8 @@ fn absorb(
             Ok(())
         }
         (known, Some(seen)) => {
-            if known.is_none() && adopt(index, &path, &mut record, &seen)? {
+            let other = known.as_ref().is_none_or(|known| known.what != seen.what);
+            if other && adopt(index, &path, &mut record, &seen)? {
                 return Ok(());
             }
             if !may {
@@ -341,7 +367,9 @@ fn is_same(known: &OnDisk, seen: &Seen) -> bool {
         }
 }
 
-/// What is on the disk without history is taken over where it equals a version, or follows the deletion of its equal.
+/// What is on the disk is taken over where it equals the version that should have the name: it was there before the
+/// folder was joined, or comes from a commit that was interrupted before it was noted. Until the first full scan
+/// of a folder is over, what nobody knows follows the deletion of its equal; later it is a file that a user brought back.
 fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &Seen) -> Result<bool> {
     if record.heads.is_empty() {
         return Ok(false);
@@ -350,7 +378,13 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
     let version = match conflict::view(record, below).main {
         Main::Head(head) if *head.what() == seen.what => head.version().clone(),
         Main::ImpliedDir if seen.what == What::Dir => VersionVector::default(),
-        Main::Nothing if is_deleted(record, &seen.what) => joined(record.heads.iter()),
+        Main::Nothing
+            if record.disk.is_none()
+                && is_deleted(record, &seen.what)
+                && index.note(SCANNED_NOTE)?.is_none() =>
+        {
+            joined(record.heads.iter())
+        }
         _ => return Ok(false),
     };
     record.disk = Some(OnDisk { info: seen.info, what: seen.what.clone(), version, recheck: seen.recheck });
