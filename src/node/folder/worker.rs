@@ -241,6 +241,9 @@ impl Worker {
                 // A queue that is full at its start belongs to a link that is going down.
                 let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
                 self.ask_holes(&link)?;
+                if let Some(said) = self.peers.take_early(link.peer()) {
+                    self.handle(FolderEvent::Frontiers(link.peer(), said))?;
+                }
             }
             FolderEvent::PeerDown(link) => {
                 self.peers.down(&link);
