@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod batch;
+pub mod chunker;
 pub mod codec;
 pub mod content;
 pub mod envelope;
