@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod api;
 pub mod batch;
+pub mod chunker;
 pub mod codec;
 pub mod content;
 pub mod envelope;
