@@ -60,6 +60,8 @@ pub(crate) enum Event {
     Folders,
     /// A folder is not received any more.
     Dropped(crate::base::FolderId),
+    /// This node has joined the mesh of another, whose addresses are in the record.
+    Joined(NodeId),
     /// Invitations were opened or have ended.
     Invitations,
     Stop,
@@ -435,6 +437,14 @@ impl Running {
             Event::Configured(addrs) => self.peering.handle_configured(now, &addrs, &mut out),
             Event::Folders => self.order(|_| Order::Folders),
             Event::Dropped(folder) => self.order(|_| Order::Dropped(folder)),
+            Event::Joined(inviter) => {
+                self.peering.handle_members(now, self.members(), &mut out);
+                let record = self.shared.mesh.record();
+                let contact = record.members.get(&inviter.to_hex());
+                for addr in contact.iter().flat_map(|c| &c.addresses).filter_map(|addr| addr.parse().ok()) {
+                    self.peering.handle_last_known(now, inviter, addr, &mut out);
+                }
+            }
             Event::Invitations => {
                 let open = self.shared.invitations.announced(&self.shared.mesh);
                 self.listener.set_pairing(open.is_some());

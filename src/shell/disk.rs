@@ -194,6 +194,15 @@ impl Folder {
         }
     }
 
+    /// Takes the mark away: the directory is no folder of this node any more. What else is in `.lanyard/` stays.
+    pub fn unmark(&self) -> Result<(), DiskError> {
+        let place = marker();
+        match self.disk.remove(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::new("remove", &place, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// The folder this directory is marked as.
     pub fn marker(&self) -> Result<FolderId, MarkerError> {
         let place = marker();
