@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod batch;
+pub mod code;
 pub mod codec;
 pub mod content;
 pub mod envelope;
