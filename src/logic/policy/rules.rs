@@ -75,7 +75,9 @@ impl<V> Shelf<V> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RelPath, Subject, &V)> {
-        self.paths.iter().flat_map(|(path, subjects)| subjects.iter().map(move |(subject, value)| (path, *subject, value)))
+        self.paths
+            .iter()
+            .flat_map(|(path, subjects)| subjects.iter().map(move |(subject, value)| (path, *subject, value)))
     }
 
     /// What `who` may do on `path` at `at_ms`.
@@ -87,7 +89,11 @@ impl<V> Shelf<V> {
             return held;
         }
         let spelled: Vec<Vec<_>> = prefixes.iter().map(|prefix| self.spelled(prefix)).collect();
-        if spelled.iter().zip(&prefixes).all(|(maps, prefix)| maps.len() == usize::from(self.paths.contains_key(prefix))) {
+        if spelled
+            .iter()
+            .zip(&prefixes)
+            .all(|(maps, prefix)| maps.len() == usize::from(self.paths.contains_key(prefix)))
+        {
             return held;
         }
         let twins = decide(&words, spelled.into_iter(), who, at_ms);
@@ -112,7 +118,9 @@ impl<V> Shelf<V> {
         let named = self.named.get(&who.node).into_iter();
         let from_here = named.flat_map(|named| named.range((key.clone(), RelPath::root())..));
         for (_, below) in from_here.take_while(|(other, _)| other.starts_with(&key)) {
-            if below != path && let Some(map) = self.paths.get(below) {
+            if below != path
+                && let Some(map) = self.paths.get(below)
+            {
                 let said = spoken(&[(map, me)]);
                 if said.lowest().is_some_and(|level| level < Level::Manage) {
                     return None;
@@ -121,13 +129,16 @@ impl<V> Shelf<V> {
         }
         let mut until = None;
         for prefix in prefixes(path) {
-            let own: Vec<_> = self.spelled(&prefix).into_iter().map(|map| (map, me)).collect();
-            let said = spoken(&own);
+            // Twins can only limit: what reaches `books` gives nothing on `Books`.
+            let twins: Vec<_> = self.spelled(&prefix).into_iter().map(|map| (map, me)).collect();
+            if spoken(&twins).lowest().is_some_and(|level| level < Level::Manage) {
+                return None;
+            }
+            let exact: Vec<_> = self.paths.get(&prefix).into_iter().map(|map| (map, me)).collect();
+            let said = spoken(&exact);
             until = earlier(until, said.until);
-            match said.lowest() {
-                Some(level) if level < Level::Manage => return None,
-                Some(_) if said.is_firm() => return Some(until),
-                _ => {}
+            if said.is_firm() {
+                return Some(until);
             }
             let Some(map) = self.paths.get(&prefix) else { continue };
             for subject in map.keys().filter(|subject| applies(subject, who) && **subject != me) {
