@@ -473,8 +473,15 @@ impl World {
             let tree = node.disk.tree();
             if self.oracle.readers.contains(&node.at) {
                 self.judge_reader(&first, &tree)?;
-            } else if tree != first {
+                self.oracle.judge(node.at, &tree)?;
+                continue;
+            }
+            let needs = node.index.needs(None, 4).expect("memory");
+            if tree != first {
                 return Err(format!("divergence of node 0 and {}: {}", node.at, difference(&first, &tree)));
+            }
+            if !needs.is_empty() {
+                return Err(format!("node {} is at rest and still needs {needs:?}", node.at));
             }
             self.oracle.judge(node.at, &tree)?;
         }

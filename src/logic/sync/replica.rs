@@ -325,7 +325,7 @@ fn absorb(
         }
         (known, Some(seen)) => {
             let other = known.as_ref().is_none_or(|known| known.what != seen.what);
-            if other && adopt(index, &path, &mut record, &seen)? {
+            if other && !is_last(index, &path, &record)? && adopt(index, &path, &mut record, &seen)? {
                 return Ok(());
             }
             if !may {
@@ -392,6 +392,15 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
     index.put_path(path, record)?;
     reconcile::mark(index, path)?;
     Ok(true)
+}
+
+/// Whether what was under the name is a version that still counts and is nowhere else on this disk: then no commit
+/// replaced it, since that would have put it beside first, but a user did.
+fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord) -> Result<bool> {
+    let Some(disk) = &record.disk else { return Ok(false) };
+    let Some(content) = disk.what.content() else { return Ok(false) };
+    let counts = record.heads.iter().any(|head| *head.what() == disk.what);
+    Ok(counts && index.places_of(content, 2)?.iter().all(|place| place == path))
 }
 
 fn is_deleted(record: &PathRecord, what: &What) -> bool {
