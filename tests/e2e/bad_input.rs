@@ -204,7 +204,7 @@ fn a_damaged_configuration_is_named_and_left_alone() {
     let config = node.home().join("config.toml");
     let good = fs::read(&config).ok();
 
-    for bad in ["peers = [", "peers = 5\n", "\u{0}\u{1}\u{2}"] {
+    for bad in ["peers = [", "peers = 5\n", "\u{0}\u{1}\u{2}", "version = 999\n", "pears = []\n"] {
         fs::write(&config, bad).expect("a configuration");
         node.up_to_its_end(&[]).exits(1).names("config.toml");
         assert_eq!(fs::read_to_string(&config).ok().as_deref(), Some(bad), "it was overwritten");
