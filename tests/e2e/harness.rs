@@ -101,6 +101,24 @@ fn hosts_reach_each_other_and_hear_multicast_until_it_is_blocked_or_they_are_par
 }
 
 #[test]
+fn an_ordinary_node_cannot_read_what_a_mode_forbids() {
+    let Some(lab) = Lab::open("harness ordinary") else { return };
+    let host = lab.host();
+    let mut node = host.node("node");
+    let path = node.path("locked");
+    fs::write(&path, "x").expect("a file");
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).expect("a mode");
+    let reads = |node: &crate::node::Node<'_>| {
+        let mut cat = host.bounded(Duration::from_secs(5), "setpriv");
+        cat.args(node.environment()).arg("cat").arg(&path);
+        finish(cat, "cat").code == 0
+    };
+    assert!(reads(&node));
+    node.ordinary = true;
+    assert!(!reads(&node));
+}
+
+#[test]
 fn what_the_lab_started_ends_with_it() {
     let Some(lab) = Lab::open("harness end") else { return };
     let pids: Vec<u32> = {

@@ -325,9 +325,12 @@ pub(crate) fn finish(mut command: Command, what: &str) -> Outcome {
 pub(crate) fn eventually<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
     loop {
+        let looked = Instant::now();
         match probe() {
             Ok(answer) => return answer,
             Err(reason) if start.elapsed() > bound => panic!("not within {bound:?}: {what}: {reason}"),
+            // Looking at a large tree must not take the cores from those who fill it.
+            Err(_) if looked.elapsed() > LOOK_EVERY * 2 => sleep(looked.elapsed() * 3),
             Err(_) => sleep(LOOK_EVERY),
         }
     }
