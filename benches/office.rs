@@ -8,6 +8,8 @@
 //! 2. the clock is the reader's: a file counts when its content is on the other machine under its name, compared;
 //! 3. figures hold for the machine that printed them; ratios are what is read.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
 #[allow(dead_code, reason = "the tests use more of the lab than the benchmark does")]
 #[path = "../tests/e2e/lab.rs"]
 mod lab;

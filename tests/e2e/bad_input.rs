@@ -15,7 +15,7 @@ fn without_a_node_commands_exit_3_and_unknown_ones_exit_2() {
     let host = lab.host();
     let node = host.node("nobody");
     for command in ["status", "nodes", "folders", "leave"] {
-        node.lanyard(&[command]).exits(3).names("lanyard up");
+        node.lanyard(&[command]).exits(3).names("up");
     }
     node.lanyard(&["status", "--json"]).exits(3);
     node.lanyard(&["frobnicate"]).exits(2);
@@ -85,7 +85,8 @@ fn a_wrong_mistyped_used_or_expired_code_joins_nothing() {
     for code in ["", "harvest", "4-harvest", "4-harvset-violin", "x-harvest-violin", "4-harvest-violin-piano"] {
         let refused = b.lanyard(&["join", code]);
         assert!(matches!(refused.code, 1 | 2), "{refused}");
-        assert!(code.is_empty() || refused.stderr.contains(code.split('-').nth(1).unwrap_or(code)), "{refused}");
+        assert!(code.split('-').any(|part| refused.stderr.contains(part)), "{refused}");
+        assert!(code != "4-harvset-violin" || refused.stderr.contains("harvset"), "{refused}");
     }
     // Nobody shows this code.
     let refused = b.lanyard(&["join", "4-harvest-violin"]);
@@ -204,7 +205,7 @@ fn a_damaged_configuration_is_named_and_left_alone() {
     let config = node.home().join("config.toml");
     let good = fs::read(&config).ok();
 
-    for bad in ["peers = [", "peers = 5\n", "\u{0}\u{1}\u{2}"] {
+    for bad in ["peers = [", "peers = 5\n", "\u{0}\u{1}\u{2}", "version = 999\n", "pears = []\n"] {
         fs::write(&config, bad).expect("a configuration");
         node.up_to_its_end(&[]).exits(1).names("config.toml");
         assert_eq!(fs::read_to_string(&config).ok().as_deref(), Some(bad), "it was overwritten");

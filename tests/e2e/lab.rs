@@ -22,9 +22,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How often something that is waited for is looked at.
-pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// No command of the lab or of the product may take longer, unless it is given its own bound.
-pub const COMMAND_MAX: Duration = Duration::from_secs(120);
+pub(crate) const COMMAND_MAX: Duration = Duration::from_secs(120);
 
 /// Tests that move much data or measure something run alone, the others beside each other.
 static TURN: RwLock<()> = RwLock::new(());
@@ -37,32 +37,32 @@ enum Turn {
 
 /// What a finished command left.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What was run, for messages.
-    pub what: String,
+    pub(crate) what: String,
     /// The exit status; 137 where the bound was hit or the process was killed.
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Outcome {
     /// The same outcome, or a panic with everything it said if it did not exit with 0.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         self.exits(0)
     }
 
     /// The same outcome, or a panic if it did not exit with `code`.
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert!(self.code == code, "expected exit {code}: {self}");
         self
     }
 
     /// Demands that stderr names `object`, the thing the error is about (letter case does not matter).
     #[track_caller]
-    pub fn names(self, object: &str) -> Self {
+    pub(crate) fn names(self, object: &str) -> Self {
         assert!(
             self.stderr.to_lowercase().contains(&object.to_lowercase()),
             "expected the error to name {object:?}: {self}"
@@ -72,7 +72,7 @@ impl Outcome {
 
     /// Stdout as one JSON document.
     #[track_caller]
-    pub fn json(self) -> serde_json::Value {
+    pub(crate) fn json(self) -> serde_json::Value {
         let outcome = self.ok();
         match serde_json::from_str(&outcome.stdout) {
             Ok(value) => value,
@@ -126,7 +126,7 @@ impl Drop for Holder {
 }
 
 /// Hosts on one switch. Dropped after its hosts, it leaves nothing behind.
-pub struct Lab {
+pub(crate) struct Lab {
     switch: Holder,
     root: bool,
     hosts: Cell<u8>,
@@ -136,12 +136,12 @@ pub struct Lab {
 
 impl Lab {
     /// A lab for a test that is light enough to run beside others; `None` (and a reason on stderr) where not permitted.
-    pub fn open(test: &str) -> Option<Lab> {
+    pub(crate) fn open(test: &str) -> Option<Lab> {
         Lab::new(test, Turn::Shared(TURN.read().unwrap_or_else(|poisoned| poisoned.into_inner())))
     }
 
     /// A lab for a test that wants the machine for itself.
-    pub fn alone(test: &str) -> Option<Lab> {
+    pub(crate) fn alone(test: &str) -> Option<Lab> {
         Lab::new(test, Turn::Alone(TURN.write().unwrap_or_else(|poisoned| poisoned.into_inner())))
     }
 
@@ -171,12 +171,12 @@ impl Lab {
     }
 
     /// Where this lab's homes and trees live; one file system.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Adds a host with its own network, mounts and empty `/run`; the first is 10.9.0.2, the next 10.9.0.3.
-    pub fn host(&self) -> Host<'_> {
+    pub(crate) fn host(&self) -> Host<'_> {
         let number = self.hosts.get() + 2;
         self.hosts.set(self.hosts.get() + 1);
         // An empty resolv.conf: an unreachable name server would cost seconds a look-up.
@@ -202,12 +202,12 @@ impl Lab {
 
     /// Runs a script on the switch, that is in the namespace of the bridge.
     #[track_caller]
-    pub fn switch(&self, script: &str) -> Outcome {
+    pub(crate) fn switch(&self, script: &str) -> Outcome {
         finish(self.enter(self.switch.pid(), &["sh", "-e", "-c", script]), script).ok()
     }
 
     /// Lets no frame pass between two hosts, as if the cable between them was cut; both reach everyone else.
-    pub fn partition(&self, a: &Host<'_>, b: &Host<'_>) {
+    pub(crate) fn partition(&self, a: &Host<'_>, b: &Host<'_>) {
         let (a, b) = (a.number, b.number);
         self.switch(&format!(
             "nft add table bridge cut; nft add chain bridge cut f '{{ type filter hook forward priority 0; }}'
@@ -217,7 +217,7 @@ impl Lab {
     }
 
     /// Undoes every [`Lab::partition`].
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.switch("nft delete table bridge cut");
     }
 
@@ -235,7 +235,7 @@ impl Lab {
 }
 
 /// One machine of the lab.
-pub struct Host<'lab> {
+pub(crate) struct Host<'lab> {
     lab: &'lab Lab,
     holder: Holder,
     number: u8,
@@ -244,27 +244,27 @@ pub struct Host<'lab> {
 
 impl<'lab> Host<'lab> {
     /// The lab it stands in.
-    pub fn lab(&self) -> &'lab Lab {
+    pub(crate) fn lab(&self) -> &'lab Lab {
         self.lab
     }
 
     /// Its number in the lab, from 2.
-    pub fn number(&self) -> u8 {
+    pub(crate) fn number(&self) -> u8 {
         self.number
     }
 
     /// Its IPv4 address now.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.address.get().map(|byte| byte.to_string()).join(".")
     }
 
     /// A command on this host that is not bounded: for what runs until it is ended. The child's id is the program's.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         self.lab.enter(self.holder.pid(), &[program])
     }
 
     /// A command on this host that is killed after `bound`.
-    pub fn bounded(&self, bound: Duration, program: &str) -> Command {
+    pub(crate) fn bounded(&self, bound: Duration, program: &str) -> Command {
         let seconds = bound.as_secs_f64().to_string();
         // The second setpriv: `timeout` killed by its parent's death must take the program with it.
         self.lab.enter(
@@ -274,14 +274,14 @@ impl<'lab> Host<'lab> {
     }
 
     /// Runs a shell script on this host.
-    pub fn sh(&self, script: &str) -> Outcome {
+    pub(crate) fn sh(&self, script: &str) -> Outcome {
         let mut command = self.bounded(COMMAND_MAX, "sh");
         command.args(["-e", "-c", script]);
         finish(command, script)
     }
 
     /// Takes every address away (IPv6 too) and gives new ones, as a DHCP server does that lost its memory.
-    pub fn set_address(&self, last: u8) {
+    pub(crate) fn set_address(&self, last: u8) {
         self.address.set([10, 9, 0, last]);
         self.sh(&format!(
             "ip addr flush dev eth0; ip addr add 10.9.0.{last}/24 dev eth0
@@ -292,7 +292,7 @@ impl<'lab> Host<'lab> {
     }
 
     /// Drops mDNS in both directions, as many office networks do.
-    pub fn block_multicast(&self) {
+    pub(crate) fn block_multicast(&self) {
         self.sh("nft add table inet mute
              nft add chain inet mute i '{ type filter hook input priority 0; }'
              nft add chain inet mute o '{ type filter hook output priority 0; }'
@@ -301,7 +301,7 @@ impl<'lab> Host<'lab> {
     }
 
     /// Bytes that went out of and came into this host's network card since it was made.
-    pub fn wire_bytes(&self) -> u64 {
+    pub(crate) fn wire_bytes(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/net/dev", self.holder.pid())).expect("the host is alive");
         let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).expect("the host has eth0");
         let fields: Vec<u64> = line.split_whitespace().map(|field| field.parse().expect("a counter")).collect();
@@ -310,7 +310,7 @@ impl<'lab> Host<'lab> {
 }
 
 /// Runs `command` to its end and keeps what it said.
-pub fn finish(mut command: Command, what: &str) -> Outcome {
+pub(crate) fn finish(mut command: Command, what: &str) -> Outcome {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     Outcome {
         what: what.to_owned(),
@@ -322,12 +322,15 @@ pub fn finish(mut command: Command, what: &str) -> Outcome {
 
 /// Looks until `probe` has an answer; panics with the last reason after `bound`.
 #[track_caller]
-pub fn eventually<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn eventually<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
     loop {
+        let looked = Instant::now();
         match probe() {
             Ok(answer) => return answer,
             Err(reason) if start.elapsed() > bound => panic!("not within {bound:?}: {what}: {reason}"),
+            // Looking at a large tree must not take the cores from those who fill it.
+            Err(_) if looked.elapsed() > LOOK_EVERY * 2 => sleep(looked.elapsed() * 3),
             Err(_) => sleep(LOOK_EVERY),
         }
     }

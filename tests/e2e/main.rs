@@ -4,6 +4,8 @@
 //! wall-clock speed (that is `benches/office.rs`); the bounds are those after which something is broken, not slow.
 //! Where the kernel permits no namespaces the tests say so aloud and pass; `LANYARD_LAB=require` makes that a failure.
 
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes by the real clock")]
+
 mod lab;
 mod node;
 mod tree;

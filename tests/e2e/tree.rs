@@ -13,10 +13,10 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 /// SplitMix64 (Steele, Lea, Flood, 2014): the same tree from the same seed, everywhere.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    pub fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,12 +25,12 @@ impl Dice {
     }
 
     /// A number in `low..high`.
-    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.roll() % (high - low)
     }
 
     /// Bytes that do not compress.
-    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count + 8);
         while bytes.len() < count {
             bytes.extend_from_slice(&self.roll().to_le_bytes());
@@ -42,7 +42,7 @@ impl Dice {
 
 /// What stands at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     File,
     Dir,
     Link,
@@ -51,25 +51,25 @@ pub enum Kind {
 
 /// One path of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
-    pub path: Vec<u8>,
-    pub kind: Kind,
-    pub mode: u32,
+pub(crate) struct Item {
+    pub(crate) path: Vec<u8>,
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
     /// Nanoseconds since 1970; 0 for directories.
-    pub mtime_ns: i128,
-    pub size: u64,
+    pub(crate) mtime_ns: i128,
+    pub(crate) size: u64,
     /// BLAKE3 of a file's bytes; zeros in a listing without contents.
-    pub hash: [u8; 32],
-    pub target: Vec<u8>,
+    pub(crate) hash: [u8; 32],
+    pub(crate) target: Vec<u8>,
 }
 
 /// Everything below `root` but `.lanyard`, sorted by path, with contents. What vanishes meanwhile is left out.
-pub fn snapshot(root: &Path) -> Vec<Item> {
+pub(crate) fn snapshot(root: &Path) -> Vec<Item> {
     walk(root, true)
 }
 
 /// As [`snapshot`] but without reading contents: cheap enough to look at often.
-pub fn listing(root: &Path) -> Vec<Item> {
+pub(crate) fn listing(root: &Path) -> Vec<Item> {
     walk(root, false)
 }
 
@@ -124,7 +124,7 @@ fn look(root: &Path, path: &Path, contents: bool) -> io::Result<Item> {
 }
 
 /// What differs between two sorted trees, for people: at most 20 lines and a count. Empty where they are the same.
-pub fn diff(a: &[Item], b: &[Item]) -> Vec<String> {
+pub(crate) fn diff(a: &[Item], b: &[Item]) -> Vec<String> {
     let (mut lines, mut count, mut i, mut j) = (Vec::new(), 0, 0, 0);
     let mut say = |line: String| {
         count += 1;
@@ -167,7 +167,7 @@ pub fn diff(a: &[Item], b: &[Item]) -> Vec<String> {
 }
 
 /// Whether two directories hold the same: cheap listings first, contents only when those agree.
-pub fn same(a: &Path, b: &Path) -> Result<(), String> {
+pub(crate) fn same(a: &Path, b: &Path) -> Result<(), String> {
     for walk in [listing, snapshot] {
         let lines = diff(&walk(a), &walk(b));
         if !lines.is_empty() {
@@ -179,16 +179,16 @@ pub fn same(a: &Path, b: &Path) -> Result<(), String> {
 
 /// The sizes that an office's files have, in bytes.
 #[derive(Clone, Copy)]
-pub struct Sizes {
-    pub low: u64,
-    pub high: u64,
+pub(crate) struct Sizes {
+    pub(crate) low: u64,
+    pub(crate) high: u64,
 }
 
 /// The office files: 1-100 KiB.
-pub const OFFICE: Sizes = Sizes { low: 1 << 10, high: 100 << 10 };
+pub(crate) const OFFICE: Sizes = Sizes { low: 1 << 10, high: 100 << 10 };
 
 /// Fills `root` with `count` files in nested directories, about 25 a directory; the same for the same seed.
-pub fn office(root: &Path, count: usize, seed: u64, sizes: Sizes) -> u64 {
+pub(crate) fn office(root: &Path, count: usize, seed: u64, sizes: Sizes) -> u64 {
     let departments = ["Accounts", "Bau & Planung", "Clients", "Personal - Übersicht", "Workshop"];
     let kinds = ["docx", "xlsx", "pdf", "dwg", "txt", "odt"];
     let mut dice = Dice(seed);
@@ -214,7 +214,7 @@ pub fn office(root: &Path, count: usize, seed: u64, sizes: Sizes) -> u64 {
 }
 
 /// Writes one file of `size` bytes that do not compress.
-pub fn big_file(path: &Path, size: u64, seed: u64) {
+pub(crate) fn big_file(path: &Path, size: u64, seed: u64) {
     let mut dice = Dice(seed);
     let mut file = io::BufWriter::with_capacity(1 << 20, fs::File::create(path).expect("a file"));
     let mut left = size;
@@ -228,7 +228,7 @@ pub fn big_file(path: &Path, size: u64, seed: u64) {
 
 /// Copies the first 10,000 files (in byte order of their paths) of a real tree to `to` with modes, times and symlinks: the
 /// toolchain's HTML documentation, or, where it is not installed, the sources of the crates this build uses. Says which.
-pub fn real_tree(to: &Path) -> String {
+pub(crate) fn real_tree(to: &Path) -> String {
     const FILES: usize = 10_000;
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().ok();
     let docs = sysroot
@@ -265,7 +265,7 @@ pub fn real_tree(to: &Path) -> String {
 }
 
 /// Adds what real trees seldom have and a replica must carry all the same.
-pub fn garnish(root: &Path) {
+pub(crate) fn garnish(root: &Path) {
     let at = |name: &[u8]| root.join(OsStr::from_bytes(name));
     let odd = at(b"odd");
     fs::create_dir_all(odd.join("empty/inside an empty one")).expect("a directory");

@@ -228,8 +228,7 @@ impl World {
             for to in 0..self.nodes.len() {
                 let linked = to != at && self.nodes[to].up && self.links[&(at.min(to), at.max(to))];
                 if linked && self.nodes[at].up {
-                    let parcel =
-                        self.nodes[at].parcel(authored.batch.clone(), self.nodes[to].writer.node, &self.rules);
+                    let parcel = self.nodes[at].parcel(authored.batch.clone(), self.nodes[to].writer.node, &self.rules);
                     self.queue.push((at, to, Message::Parcel(Box::new(parcel))));
                 } else if linked {
                     let entries = authored.entries.iter().enumerate().map(|(i, s)| (i as u16, s.clone())).collect();
@@ -518,9 +517,10 @@ impl World {
             let family = |path: &RelPath| user::owner(path).unwrap_or_else(|| path.clone());
             let disputed: BTreeSet<RelPath> =
                 before.keys().chain(wanted.keys()).filter(|path| user::is_copy(path)).map(family).collect();
-            let settles = deed.paths.iter().any(|path| {
-                disputed.iter().any(|owner| owner.starts_with(&family(path)) || path.starts_with(owner))
-            });
+            let settles = deed
+                .paths
+                .iter()
+                .any(|path| disputed.iter().any(|owner| owner.starts_with(&family(path)) || path.starts_with(owner)));
             if settles {
                 continue;
             }

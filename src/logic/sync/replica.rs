@@ -171,7 +171,8 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
     let on_disk = record.disk.as_ref().map(|disk| &disk.what);
     let unmeant = |head: &&Head| head.is_live() && *head.what() != draft.what && on_disk != Some(head.what());
     let is_end = matches!(draft.what, What::Tombstone { .. });
-    let Some(head) = own.iter().find(|head| unmeant(head) || (is_end && matches!(draft.disk, After::AsBefore) && head.is_live()))
+    let Some(head) =
+        own.iter().find(|head| unmeant(head) || (is_end && matches!(draft.disk, After::AsBefore) && head.is_live()))
     else {
         return Ok(None);
     };
@@ -320,7 +321,15 @@ fn absorb(
             }
             let what = What::Tombstone { deleted: known.what.content() };
             let base = known.version;
-            drafts.push(Draft { path, what, mode: 0, mtime: FileTime::default(), time: None, base, disk: After::Nothing });
+            drafts.push(Draft {
+                path,
+                what,
+                mode: 0,
+                mtime: FileTime::default(),
+                time: None,
+                base,
+                disk: After::Nothing,
+            });
             Ok(())
         }
         (known, Some(seen)) => {
@@ -379,9 +388,7 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
         Main::Head(head) if *head.what() == seen.what => head.version().clone(),
         Main::ImpliedDir if seen.what == What::Dir => VersionVector::default(),
         Main::Nothing
-            if record.disk.is_none()
-                && is_deleted(record, &seen.what)
-                && index.note(SCANNED_NOTE)?.is_none() =>
+            if record.disk.is_none() && is_deleted(record, &seen.what) && index.note(SCANNED_NOTE)?.is_none() =>
         {
             joined(record.heads.iter())
         }
