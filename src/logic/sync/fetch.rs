@@ -297,8 +297,7 @@ impl Fetch {
     fn ask_large(&mut self, now_ms: u64, requests: &mut Vec<Request>) {
         let contents: Vec<ContentId> = self.large.keys().copied().collect();
         for content in contents {
-            loop {
-                let Some(large) = self.large.get_mut(&content) else { break };
+            while let Some(large) = self.large.get_mut(&content) {
                 let Some((part, bytes)) = large.next_part() else { break };
                 let Some(peer) = choose(&self.peers, content, bytes) else { break };
                 large.take_part(part);
