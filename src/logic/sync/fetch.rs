@@ -293,10 +293,16 @@ impl Fetch {
     fn ask_large(&mut self, now_ms: u64, requests: &mut Vec<Request>) {
         let contents: Vec<ContentId> = self.large.keys().copied().collect();
         for content in contents {
+<<<<<<< HEAD
             while let Some(large) = self.large.get_mut(&content)
                 && let Some((part, bytes)) = large.next_part()
                 && let Some(peer) = choose(&self.peers, content, bytes)
             {
+=======
+            while let Some(large) = self.large.get_mut(&content) {
+                let Some((part, bytes)) = large.next_part() else { break };
+                let Some(peer) = choose(&self.peers, content, bytes) else { break };
+>>>>>>> house
                 large.take_part(part);
                 let want = large.want.clone();
                 requests.push(self.fly(peer, want, part, now_ms));
