@@ -17,7 +17,7 @@ mod sharing;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_channel::Sender;
 
@@ -39,13 +39,13 @@ const SLOT_SHIFT: u32 = 48;
 const ALERTS_MAX: usize = 20;
 
 /// What all parts of a node share.
-pub(crate) struct Shared {
-    pub(crate) mesh: MeshHandle,
-    pub(crate) bus: EventBus,
-    pub(crate) config: Config,
-    pub(crate) places: Places,
+struct Shared {
+    mesh: MeshHandle,
+    bus: EventBus,
+    config: Config,
+    places: Places,
     /// The port on which this node listens.
-    pub(crate) port: u16,
+    port: u16,
     folders: Mutex<BTreeMap<FolderId, (u16, FolderHandle)>>,
     connected: Mutex<BTreeMap<NodeId, String>>,
     alerts: Mutex<Vec<Alert>>,
@@ -62,46 +62,46 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// The running folders.
-    pub(crate) fn folders(&self) -> BTreeMap<FolderId, FolderHandle> {
+    fn folders(&self) -> BTreeMap<FolderId, FolderHandle> {
         lock(&self.folders).iter().map(|(id, (_, handle))| (*id, handle.clone())).collect()
     }
 
     /// One running folder.
-    pub(crate) fn folder(&self, folder: FolderId) -> Option<FolderHandle> {
+    fn folder(&self, folder: FolderId) -> Option<FolderHandle> {
         lock(&self.folders).get(&folder).map(|(_, handle)| handle.clone())
     }
 
     /// The folder that asked for content under this number.
-    pub(crate) fn folder_of_request(&self, request: u64) -> Option<FolderHandle> {
+    fn folder_of_request(&self, request: u64) -> Option<FolderHandle> {
         let folders = lock(&self.folders);
         let found = folders.values().find(|(slot, _)| u64::from(*slot) == request >> SLOT_SHIFT);
         found.map(|(_, handle)| handle.clone())
     }
 
     /// A member told where others were reached.
-    pub(crate) async fn told(&self, by: NodeId, addresses: Vec<Address>) {
+    async fn told(&self, by: NodeId, addresses: Vec<Address>) {
         let _ = self.to_loop.send(running::Event::Told(by, addresses)).await;
     }
 
     /// A name for a node: its name in the mesh, or the short form of its id.
-    pub(crate) fn name_of(&self, node: NodeId) -> String {
+    fn name_of(&self, node: NodeId) -> String {
         let policy = self.mesh.policy();
         let name = policy.as_ref().and_then(|policy| policy.name(node).map(str::to_owned));
         name.unwrap_or_else(|| node.short())
     }
 
     /// Where a member is connected, if it is.
-    pub(crate) fn address_of(&self, node: NodeId) -> Option<String> {
+    fn address_of(&self, node: NodeId) -> Option<String> {
         lock(&self.connected).get(&node).cloned()
     }
 
     /// Tells what happened.
-    pub(crate) fn tell(&self, event: Event) {
+    fn tell(&self, event: Event) {
         self.bus.tell(UtcTime::from_ms(clock::wall_ms()), event);
     }
 
     /// Something needs a person: told now, and shown by `status` for a while.
-    pub(crate) fn alert(&self, what: String, hint: Option<String>) {
+    fn alert(&self, what: String, hint: Option<String>) {
         tracing::warn!(hint = hint.as_deref().unwrap_or_default(), "{what}");
         let mut alerts = lock(&self.alerts);
         alerts.retain(|alert| alert.what != what);
@@ -115,6 +115,12 @@ impl Shared {
 }
 
 /// An error and what caused it, nearest first.
-pub(crate) fn reasons(error: &dyn Error) -> Vec<String> {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+fn reasons(error: &dyn Error) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        reasons.push(error.to_string());
+        next = error.source();
+    }
+    reasons
 }

@@ -3,11 +3,8 @@
 pub mod announce;
 pub mod api;
 pub mod batch;
-<<<<<<< HEAD
 pub mod chunker;
-=======
 pub mod code;
->>>>>>> policy
 pub mod codec;
 pub mod content;
 pub mod envelope;

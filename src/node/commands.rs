@@ -200,9 +200,8 @@ pub(super) fn brief(shared: &Shared, policy: &Policy, id: FolderId, node: NodeId
 pub(super) fn find_folder(shared: &Shared, wanted: &str) -> Result<FolderId, Failure> {
     let policy = must_have_mesh(shared)?;
     let visible = policy.visible_folders(shared.mesh.node(), clock::wall_ms());
-    let is_meant = |id: &FolderId| {
-        id.to_hex() == wanted || policy.folder(*id).is_some_and(|state| state.name == wanted)
-    };
+    let is_meant =
+        |id: &FolderId| id.to_hex() == wanted || policy.folder(*id).is_some_and(|state| state.name == wanted);
     let meant: Vec<FolderId> = visible.iter().copied().filter(is_meant).collect();
     match meant.as_slice() {
         [one] => Ok(*one),
@@ -249,9 +248,10 @@ async fn receive(shared: &Arc<Shared>, get: Get) -> Result<Got, Failure> {
     sharing::place(shared, folder, &path)?;
     sharing::start(shared, folder, path.clone(), sharing::History::Fetched).await?;
     let folder = self::folder(shared, folder).ok_or_else(|| Failure::failed("the folder has ended already"))?;
-    let path = folder.path.clone().unwrap_or_else(|| {
-        crate::wire::api::PathText::from_bytes(path.as_os_str().as_encoded_bytes())
-    });
+    let path = folder
+        .path
+        .clone()
+        .unwrap_or_else(|| crate::wire::api::PathText::from_bytes(path.as_os_str().as_encoded_bytes()));
     Ok(Got { folder, path, made_directory })
 }
 
@@ -348,7 +348,11 @@ pub(super) fn tell_members(shared: &Shared, taken: &[StatementId]) {
     for statement in taken.iter().filter_map(|id| shared.mesh.statement(*id)) {
         match statement.body() {
             Body::Admit(admit) if policy.is_member(admit.node) => {
-                shared.tell(Event::Admitted { id: admit.node.to_text(), name: admit.name.to_string(), role: admit.role });
+                shared.tell(Event::Admitted {
+                    id: admit.node.to_text(),
+                    name: admit.name.to_string(),
+                    role: admit.role,
+                });
             }
             Body::Expel(expel) if policy.was_expelled(expel.node) => {
                 let expelled = statement.head().issuer != expel.node;

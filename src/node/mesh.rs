@@ -119,12 +119,7 @@ impl MeshHandle {
         changes: Sender<Change>,
     ) -> Result<Self, MeshError> {
         let node = NodeId(key.verifying_key().to_bytes());
-        let mut inner = Inner {
-            state: state.to_path_buf(),
-            current: None,
-            clock: HlcClock::default(),
-            record,
-        };
+        let mut inner = Inner { state: state.to_path_buf(), current: None, clock: HlcClock::default(), record };
         if let Some(mesh) = inner.record.mesh.as_ref().and_then(MeshRecord::id) {
             inner.current = Some(load(&journal_path(&inner.state, mesh), mesh, &mut inner.clock)?);
             ring.replace(keys(&inner.record).into_iter().map(|key| key.key).collect());

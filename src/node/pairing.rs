@@ -16,13 +16,13 @@ use crate::logic::pairing::{
     admission_statements,
 };
 use crate::logic::policy::{evaluate, plan_admission};
+use crate::shell::net::dial;
 use crate::shell::net::interfaces::Selection;
 use crate::shell::net::pair::PairStream;
-use crate::shell::net::dial;
 use crate::shell::{clock, entropy, rt};
 use crate::wire::announce;
 use crate::wire::api::{
-    self, Event, Failure, FolderBrief, Invite, Join, JoinStep, MeshRef, Merged, NodeRef, PathText, Standing, UtcTime,
+    self, Event, Failure, FolderBrief, Invite, Join, JoinStep, Merged, MeshRef, NodeRef, PathText, Standing, UtcTime,
 };
 use crate::wire::code::{CODE_NUMBER_MAX, Code, Ticket};
 use crate::wire::codec::{List, Text};
@@ -123,43 +123,14 @@ pub(super) async fn invite(shared: &Arc<Shared>, ask: Invite) -> Result<api::Inv
         .collect();
     let now = clock::wall_ms();
     let expires_at_ms = now + ask.expires_ms;
-    let mut open = lock(&shared.invitations.open);
-    if open.len() >= OPEN_MAX {
-        return Err(Failure::failed(format!("{OPEN_MAX} invitations are open already")).hint("wait until they are used or expire"));
-    }
-    let number = (1..=CODE_NUMBER_MAX)
-        .find(|number| !open.contains_key(number))
-        .ok_or_else(|| Failure::failed("no number is free"))?;
-    let seed: [u8; 32] = entropy::bytes();
     let office = policy.mesh_name().to_string();
-    let (code, ticket, secret) = if ask.ticket {
-        let ticket = Ticket {
-            number,
-            secret: seed,
-            addresses: List::truncated(own_addresses(shared)),
-            office: Name::truncated(&office),
-            expires_at_ms,
-        };
-        (None, Some(ticket.to_text()), seed)
-    } else {
-        let code = Code::from_seed(number, &seed).ok_or_else(|| Failure::failed("no number is free"))?;
-        (Some(code.to_string()), None, code.secret())
-    };
-    let id = data_encoding::HEXLOWER.encode(&entropy::bytes::<8>());
-    let inviter = Inviter::open(Invitation {
-        number,
-        secret: Secret(secret),
-        role: ask.role,
-        folders: granted,
-        expires_at_ms,
-    });
-    let (alive, ended) = async_channel::bounded(1);
-    open.insert(number, Open { id: id.clone(), inviter, streams: BTreeMap::new(), _alive: alive, ended });
-    drop(open);
+    let opened = open_one(shared, &ask, granted, &office, expires_at_ms)?;
+    let Opened { id, number, code, ticket } = opened;
     let later = shared.clone();
     rt::spawn(async move {
         rt::sleep(Duration::from_millis(expires_at_ms.saturating_sub(now))).await;
-        let outputs = with(&later, number, |inviter, out| inviter.handle_time(clock::wall_ms().max(expires_at_ms), out));
+        let outputs =
+            with(&later, number, |inviter, out| inviter.handle_time(clock::wall_ms().max(expires_at_ms), out));
         act(&later, number, outputs);
     });
     let _ = shared.to_loop.send(running::Event::Invitations).await;
@@ -173,6 +144,51 @@ pub(super) async fn invite(shared: &Arc<Shared>, ask: Invite) -> Result<api::Inv
         mesh: commands::mesh_ref(&policy),
         founded,
     })
+}
+
+struct Opened {
+    id: String,
+    number: u16,
+    code: Option<String>,
+    ticket: Option<String>,
+}
+
+/// Opens an invitation under a free number.
+fn open_one(
+    shared: &Shared,
+    ask: &Invite,
+    granted: Vec<(FolderId, Level)>,
+    office: &str,
+    expires_at_ms: u64,
+) -> Result<Opened, Failure> {
+    let mut open = lock(&shared.invitations.open);
+    if open.len() >= OPEN_MAX {
+        return Err(Failure::failed(format!("{OPEN_MAX} invitations are open already"))
+            .hint("wait until they are used or expire"));
+    }
+    let number = (1..=CODE_NUMBER_MAX)
+        .find(|number| !open.contains_key(number))
+        .ok_or_else(|| Failure::failed("no number is free"))?;
+    let seed: [u8; 32] = entropy::bytes();
+    let (code, ticket, secret) = if ask.ticket {
+        let ticket = Ticket {
+            number,
+            secret: seed,
+            addresses: List::truncated(own_addresses(shared)),
+            office: Name::truncated(office),
+            expires_at_ms,
+        };
+        (None, Some(ticket.to_text()), seed)
+    } else {
+        let code = Code::from_seed(number, &seed).ok_or_else(|| Failure::failed("no number is free"))?;
+        (Some(code.to_string()), None, code.secret())
+    };
+    let id = data_encoding::HEXLOWER.encode(&entropy::bytes::<8>());
+    let inviter =
+        Inviter::open(Invitation { number, secret: Secret(secret), role: ask.role, folders: granted, expires_at_ms });
+    let (alive, ended) = async_channel::bounded(1);
+    open.insert(number, Open { id: id.clone(), inviter, streams: BTreeMap::new(), _alive: alive, ended });
+    Ok(Opened { id, number, code, ticket })
 }
 
 fn own_addresses(shared: &Shared) -> Vec<Text<64>> {
@@ -264,10 +280,10 @@ fn ended(shared: &Arc<Shared>, number: u16, state: InvitationState) {
     let Some(id) = lock(&shared.invitations.open).get(&number).map(|open| open.id.clone()) else { return };
     if let Some(node) = node {
         // Told once the admission is signed: then the node has its name.
-        lock(&shared.invitations.ended).push((id, api::InvitationOutcome {
-            state: word,
-            node: Some(NodeRef { id: node.to_text(), name: node.short() }),
-        }));
+        lock(&shared.invitations.ended).push((
+            id,
+            api::InvitationOutcome { state: word, node: Some(NodeRef { id: node.to_text(), name: node.short() }) },
+        ));
         return;
     }
     if state == InvitationState::WrongCode {
@@ -322,8 +338,9 @@ pub(super) fn answer(shared: Arc<Shared>, mut stream: PairStream) {
             return;
         }
         let seed = Secret(entropy::bytes());
-        let outputs =
-            with(&shared, number, |inviter, out| inviter.handle_start(clock::wall_ms(), binding, peer, &start, seed, out));
+        let outputs = with(&shared, number, |inviter, out| {
+            inviter.handle_start(clock::wall_ms(), binding, peer, &start, seed, out)
+        });
         act(&shared, number, outputs);
         if let Ok(Some(reply)) = answers.recv().await
             && stream.send(&reply).await.is_ok()
@@ -434,7 +451,11 @@ async fn search(shared: &Shared, number: u16) -> Result<Vec<SocketAddr>, Failure
     let until = clock::wall_ms() + SEARCH_MS;
     let matching = || -> Vec<Vec<SocketAddr>> {
         let found = lock(&shared.invitations.found);
-        found.values().filter(|(one, addrs)| one.number == number && !addrs.is_empty()).map(|(_, a)| a.clone()).collect()
+        found
+            .values()
+            .filter(|(one, addrs)| one.number == number && !addrs.is_empty())
+            .map(|(_, a)| a.clone())
+            .collect()
     };
     while matching().is_empty() {
         if clock::wall_ms() > until {
@@ -496,9 +517,9 @@ async fn exchange(shared: &Shared, asked: &Asked, mut stream: PairStream) -> Res
             return Ok(joined);
         }
         let message = stream.recv().await.map_err(|error| cannot().because(&error))?;
-        joiner.handle(message, &mut out).map_err(|error| {
-            cannot().because(&error).hint("ask for a new invitation: a code is good for one try")
-        })?;
+        joiner
+            .handle(message, &mut out)
+            .map_err(|error| cannot().because(&error).hint("ask for a new invitation: a code is good for one try"))?;
     }
 }
 

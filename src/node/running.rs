@@ -17,7 +17,7 @@ use super::api::events::EventBus;
 use super::api::{Access, ApiServer, CALLS_MAX, Call};
 use super::config::Options;
 use super::mesh::{Change, MeshHandle, record_path};
-use super::places::{HomeLock, Scope};
+use super::places::Scope;
 use super::record::Record;
 use super::session::{INCOMING_MAX, Order, Orders, Session};
 use super::{Shared, commands, pairing, reasons, sharing};
@@ -29,10 +29,10 @@ use crate::shell::net::interfaces::{self, Changed, Selection};
 use crate::shell::net::link::{Limits, Link, LinkId, LinkSender};
 use crate::shell::net::listen::{Bound, Door, Inbound, Listener, Place};
 use crate::shell::net::{KeyRing, mdns};
-use crate::shell::{clock, entropy, home, rt};
+use crate::shell::{clock, entropy, rt};
 use crate::wire::api::{self, Failure, Started};
 use crate::wire::codec::Text;
-use crate::wire::message::{Address, Bye, Hello, Message, Purpose};
+use crate::wire::message::{Address, Bye, Hello, Purpose};
 
 /// Events that wait for the loop.
 const EVENTS_MAX: usize = 256;
@@ -99,12 +99,12 @@ pub fn run(options: Options) -> Result<(), Failure> {
 
 async fn start(options: Options) -> Result<(), Failure> {
     let Options { places, config, name, port, share, started } = options;
-    home::make_dir(&places.state).map_err(|error| Failure::failed("cannot use the node's home").because(&error))?;
-    let _lock = HomeLock::take(&places).map_err(|error| error.to_failure())?;
-    let key_path = places.state.join("key");
+    places.make().map_err(|error| error.to_failure())?;
+    let _lock = places.lock().map_err(|error| error.to_failure())?;
+    let key_path = places.key();
     let keystore = Keystore::open_or_create(&key_path, entropy::bytes())
         .map_err(|error| Failure::failed("cannot use this node's key").because(&error))?;
-    let key = Arc::new(keystore.signing_key());
+    let key = Arc::new(keystore.key().clone());
     let (record, first_start) = read_record(&places.state, name.as_deref(), config.name.as_ref().map(|n| n.as_str()))?;
 
     let (own, events) = async_channel::bounded(EVENTS_MAX);
@@ -126,8 +126,9 @@ async fn start(options: Options) -> Result<(), Failure> {
     mesh.remember(|record| record.port = Some(listen_port))
         .map_err(|error| Failure::failed("cannot write this node's record").because(&error))?;
 
-    let api = ApiServer::bind(&places.socket, if places.scope == Scope::Service { Access::Group } else { Access::Owner })
-        .map_err(|error| Failure::failed("cannot offer the local API").because(&error))?;
+    let api =
+        ApiServer::bind(&places.socket, if places.scope == Scope::Service { Access::Group } else { Access::Owner })
+            .map_err(|error| Failure::failed("cannot offer the local API").because(&error))?;
     let bus = EventBus::new();
     let is_member = {
         let mesh = mesh.clone();
@@ -140,18 +141,14 @@ async fn start(options: Options) -> Result<(), Failure> {
         port: listen_port,
     };
     let selection = selection(&config);
-    let dialler = Dialler {
-        key: keystore.signing_key(),
-        ring: ring.clone(),
-        is_member: is_member.clone(),
-        hello: hello.clone(),
-    };
+    let dialler =
+        Dialler { key: keystore.key().clone(), ring: ring.clone(), is_member: is_member.clone(), hello: hello.clone() };
     let (inbound, came_in) = async_channel::bounded(16);
-    let door = Door { key: keystore.signing_key(), ring: ring.clone(), is_member, hello };
+    let door = Door { key: keystore.key().clone(), ring: ring.clone(), is_member, hello };
     let listener = bound.serve(door, inbound);
     let (heard, hears) = async_channel::bounded(64);
     let mdns = config.discovery.mdns.then(|| {
-        let config = mdns::Config { port: listen_port, interfaces: selection.clone(), mdns_port: mdns::PORT };
+        let config = mdns::Config { port: listen_port, interfaces: selection.clone(), mdns_port: mdns_sd::MDNS_PORT };
         mdns::Mdns::start(config, ring.clone(), heard)
     });
     let (network, net_changes) = async_channel::bounded(4);
@@ -220,11 +217,7 @@ async fn start(options: Options) -> Result<(), Failure> {
 }
 
 /// Shares what the command line named, and says what runs.
-async fn ready(
-    shared: &Arc<Shared>,
-    share: Vec<std::path::PathBuf>,
-    first_start: bool,
-) -> Result<Started, Failure> {
+async fn ready(shared: &Arc<Shared>, share: Vec<std::path::PathBuf>, first_start: bool) -> Result<Started, Failure> {
     let mut shares = Vec::new();
     let mut founded = None;
     for path in share {
@@ -469,7 +462,9 @@ impl Running {
                 let shared = self.shared.clone();
                 rt::spawn(async move { sharing::follow_rules(&shared).await });
             }
-            Change::Ask(peer) => self.order(|link| if link.peer == peer { Order::Ask } else { Order::News(Vec::new()) }),
+            Change::Ask(peer) => {
+                self.order(|link| if link.peer == peer { Order::Ask } else { Order::News(Vec::new()) })
+            }
             Change::Key => {
                 self.peering.handle_members(clock::wall_ms(), self.members(), out);
                 self.order(|_| Order::Key);
@@ -500,15 +495,8 @@ impl Running {
         self.links_made += 1;
         let id = LinkId(self.links_made);
         let (peer, purpose, remote) = (link.peer, link.hello.purpose, link.remote);
-        let up = Up {
-            link: peering::LinkId(id.0),
-            peer,
-            purpose,
-            run: link.hello.run,
-            dial,
-            remote,
-            port: link.hello.port,
-        };
+        let up =
+            Up { link: peering::LinkId(id.0), peer, purpose, run: link.hello.run, dial, remote, port: link.hello.port };
         let (incoming, received) = async_channel::bounded(INCOMING_MAX);
         let (orders, ordered) = async_channel::bounded(64);
         let sender = link.start(id, Limits::of(purpose), incoming);
@@ -567,7 +555,9 @@ impl Running {
                     let now = clock::wall_ms();
                     self.shared.mesh.note(|record| record.reached(node, addr.to_string(), now));
                     let told = Address { node, at: Text::truncated(&addr.to_string()) };
-                    self.order(|link| Order::Addresses(if link.peer == node { Vec::new() } else { vec![told.clone()] }));
+                    self.order(|link| {
+                        Order::Addresses(if link.peer == node { Vec::new() } else { vec![told.clone()] })
+                    });
                 }
                 Output::Wake { at_ms } => self.wake_ms = Some(at_ms),
             }

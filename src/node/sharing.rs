@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::folder::{FolderEvent, FolderHandle, Setup};
 use super::mesh::MeshError;
 use super::record::Place;
-use super::{Shared, commands, lock, reasons, running};
+use super::{Shared, commands, lock, running};
 use crate::base::path::escape;
 use crate::base::{FolderId, Level, RelPath, StatementId};
 use crate::logic::policy;
@@ -47,7 +47,8 @@ pub(super) async fn start_all(shared: &Arc<Shared>) {
 
 /// Ends every folder, all at once.
 pub(super) async fn stop_all(shared: &Arc<Shared>) {
-    let stopping: Vec<_> = take_all(shared).into_iter().map(|handle| rt::spawn(async move { handle.stop().await })).collect();
+    let stopping: Vec<_> =
+        take_all(shared).into_iter().map(|handle| rt::spawn(async move { handle.stop().await })).collect();
     for one in stopping {
         one.await;
     }
@@ -76,9 +77,10 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
             lock(&shared.folders).remove(&folder);
             handle.stop().await;
             let name = policy.folder(folder).map_or_else(|| folder.to_hex(), |state| state.name.clone());
-            shared.alert(format!("folder {name} is not shared with this node any more"), Some(String::from(
-                "the files stay where they are; changes are neither sent nor received",
-            )));
+            shared.alert(
+                format!("folder {name} is not shared with this node any more"),
+                Some(String::from("the files stay where they are; changes are neither sent nor received")),
+            );
         }
     }
     for folder in visible {
@@ -174,10 +176,13 @@ fn start_now(shared: &Arc<Shared>, folder: FolderId, root: PathBuf, history: His
     let index = index_path(shared, folder);
     home::make_dir(index.parent().unwrap_or(&shared.places.state)).map_err(|error| cannot().because(&error))?;
     let cache = (shared.config.limits.index_cache_mib * 1024 * 1024 / CACHE_SHARES).max(CACHE_BYTES_MIN);
-    let opened = Store::open(&index, usize::try_from(cache).unwrap_or(usize::MAX)).map_err(|error| cannot().because(&error))?;
+    let opened =
+        Store::open(&index, usize::try_from(cache).unwrap_or(usize::MAX)).map_err(|error| cannot().because(&error))?;
     if let Condition::SetAside { aside, why } = &opened.condition {
         shared.alert(
-            format!("the index of folder {name} was damaged ({why}) and is rebuilt from the files and the other members"),
+            format!(
+                "the index of folder {name} was damaged ({why}) and is rebuilt from the files and the other members"
+            ),
             Some(format!("nothing to do; the damaged file is kept as {}", aside.display())),
         );
     }
@@ -273,8 +278,10 @@ pub(super) fn create(shared: &Shared, name: &str, everyone: Level) -> Result<Fol
     let folder = FolderId(ids.first().map_or([0; 32], |id| id.0));
     if everyone > Level::None {
         shared.mesh.sign(|policy| {
-            let rule = Grant { folder, subject: Subject::Everyone, path: RelPath::root(), level: everyone, not_after: None };
-            let body = policy::plan_grant(policy, me, rule, clock::wall_ms()).map_err(|error| commands::refused(&error))?;
+            let rule =
+                Grant { folder, subject: Subject::Everyone, path: RelPath::root(), level: everyone, not_after: None };
+            let body =
+                policy::plan_grant(policy, me, rule, clock::wall_ms()).map_err(|error| commands::refused(&error))?;
             Ok::<_, Failure>(vec![body])
         })?;
     }

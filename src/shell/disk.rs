@@ -197,7 +197,7 @@ impl Folder {
     /// Takes the mark away: the directory is no folder of this node any more. What else is in `.lanyard/` stays.
     pub fn unmark(&self) -> Result<(), DiskError> {
         let place = marker();
-        match self.disk.remove(&place) {
+        match self.disk.remove(&place, false) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::new("remove", &place, error)),
             _ => Ok(()),
         }

@@ -111,6 +111,11 @@ pub struct Fetch {
 }
 
 impl Fetch {
+    /// A scheduler whose request numbers follow `number`.
+    pub fn numbered_from(number: u64) -> Self {
+        Self { next: number, ..Self::default() }
+    }
+
     /// How many more small and large contents may be handed over.
     pub fn room(&self) -> (usize, usize) {
         (SMALL_MAX.saturating_sub(self.small.len()), LARGE_MAX.saturating_sub(self.large.len()))
@@ -293,16 +298,10 @@ impl Fetch {
     fn ask_large(&mut self, now_ms: u64, requests: &mut Vec<Request>) {
         let contents: Vec<ContentId> = self.large.keys().copied().collect();
         for content in contents {
-<<<<<<< HEAD
             while let Some(large) = self.large.get_mut(&content)
                 && let Some((part, bytes)) = large.next_part()
                 && let Some(peer) = choose(&self.peers, content, bytes)
             {
-=======
-            while let Some(large) = self.large.get_mut(&content) {
-                let Some((part, bytes)) = large.next_part() else { break };
-                let Some(peer) = choose(&self.peers, content, bytes) else { break };
->>>>>>> house
                 large.take_part(part);
                 let want = large.want.clone();
                 requests.push(self.fly(peer, want, part, now_ms));

@@ -11,9 +11,7 @@ use crate::logic::sync::replica::{self, Push, Rules};
 use crate::shell::net::link::{LinkSender, SendError};
 use crate::wire::batch::Batch;
 use crate::wire::codec::{Bytes, List};
-use crate::wire::message::{
-    BatchPush, Frontiers, INLINE_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, Inline, Message,
-};
+use crate::wire::message::{BatchPush, Frontiers, INLINE_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, Inline, Message};
 use crate::wire::statement::Frontier;
 
 /// How long a batch of another writer waits before it is passed on. A guess: some round trips and one flush.
@@ -211,9 +209,9 @@ impl Peers {
         let covers = |a: &[Frontier], b: &[Frontier]| {
             b.iter().all(|theirs| a.iter().any(|f| f.writer == theirs.writer && f.seq >= theirs.seq))
         };
-        self.peers.values().all(|peer| {
-            peer.has.is_some() && covers(&peer.reported, ours) && covers(ours, &peer.reported)
-        })
+        self.peers
+            .values()
+            .all(|peer| peer.has.is_some() && covers(&peer.reported, ours) && covers(ours, &peer.reported))
     }
 }
 
