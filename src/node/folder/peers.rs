@@ -99,12 +99,12 @@ impl Peers {
         self.peers.get_mut(&node)
     }
 
-    /// A peer said how far its logs reach.
-    pub(super) fn reported(&mut self, from: NodeId, said: &Frontiers, index: &dyn Look) -> Result<(), IndexError> {
+    /// A peer said how far its logs reach. Returns whether it is the first word since it is up.
+    pub(super) fn reported(&mut self, from: NodeId, said: &Frontiers, index: &dyn Look) -> Result<bool, IndexError> {
         let Some(peer) = self.peers.get_mut(&from) else {
             // Its word came before that of this node's own main loop. There are no more peers than members.
             self.early.insert(from, said.clone());
-            return Ok(());
+            return Ok(false);
         };
         let first = peer.has.is_none();
         let has = peer.has.get_or_insert_default();
@@ -121,7 +121,7 @@ impl Peers {
         if first {
             peer.relayed = first_lacking(index, has)?;
         }
-        Ok(())
+        Ok(first)
     }
 
     /// A batch of another writer arrived.

@@ -256,7 +256,12 @@ impl Worker {
             }
             FolderEvent::Frontiers(from, said) => {
                 let Self { setup, peers, .. } = self;
-                setup.store.read(|look| peers.reported(from, &said, look))?;
+                let first = setup.store.read(|look| peers.reported(from, &said, look))?;
+                if let Some(link) = self.peers.get_mut(from).filter(|_| first).map(|peer| peer.link.clone()) {
+                    // What this node said when the link came up may have come before the peer had the folder.
+                    let frontiers = self.setup.store.read(|look| look.frontiers())?;
+                    let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
+                }
                 if said.complete && self.history.is_none() {
                     self.history = Some(said.frontiers.into_vec());
                 }
