@@ -272,8 +272,7 @@ impl<'a> Evaluation<'a> {
                 _ => continue,
             };
             let view = |other: Slot, rule: &Rule| {
-                self.set.before(other, slot)
-                    || (rule.level != Some(Level::Manage) && self.set.concurrent(other, slot))
+                self.set.before(other, slot) || (rule.level != Some(Level::Manage) && self.set.concurrent(other, slot))
             };
             let weak = |other: Slot| self.contested.contains(&other) || !self.set.before(other, slot);
             if self.manages(draft, statement, slot, path, view, weak).is_none() {

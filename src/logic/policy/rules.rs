@@ -75,7 +75,9 @@ impl<V> Shelf<V> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RelPath, Subject, &V)> {
-        self.paths.iter().flat_map(|(path, subjects)| subjects.iter().map(move |(subject, value)| (path, *subject, value)))
+        self.paths
+            .iter()
+            .flat_map(|(path, subjects)| subjects.iter().map(move |(subject, value)| (path, *subject, value)))
     }
 
     /// What `who` may do on `path` at `at_ms`.
@@ -87,7 +89,11 @@ impl<V> Shelf<V> {
             return held;
         }
         let spelled: Vec<Vec<_>> = prefixes.iter().map(|prefix| self.spelled(prefix)).collect();
-        if spelled.iter().zip(&prefixes).all(|(maps, prefix)| maps.len() == usize::from(self.paths.contains_key(prefix))) {
+        if spelled
+            .iter()
+            .zip(&prefixes)
+            .all(|(maps, prefix)| maps.len() == usize::from(self.paths.contains_key(prefix)))
+        {
             return held;
         }
         let twins = decide(&words, spelled.into_iter(), who, at_ms);
@@ -112,7 +118,9 @@ impl<V> Shelf<V> {
         let named = self.named.get(&who.node).into_iter();
         let from_here = named.flat_map(|named| named.range((key.clone(), RelPath::root())..));
         for (_, below) in from_here.take_while(|(other, _)| other.starts_with(&key)) {
-            if below != path && let Some(map) = self.paths.get(below) {
+            if below != path
+                && let Some(map) = self.paths.get(below)
+            {
                 let said = spoken(&[(map, me)]);
                 if said.lowest().is_some_and(|level| level < Level::Manage) {
                     return None;

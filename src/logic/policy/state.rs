@@ -287,8 +287,8 @@ impl Policy {
     }
 
     fn in_group(&self, group: GroupId, node: NodeId, or_disputed: bool) -> bool {
-        self.groups.get(&group).is_some_and(|group| {
-            group.members.contains(&node) || (or_disputed && group.disputed.contains(&node))
-        })
+        self.groups
+            .get(&group)
+            .is_some_and(|group| group.members.contains(&node) || (or_disputed && group.disputed.contains(&node)))
     }
 }
