@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use lanyard::logic::sync::index::IndexError;
 use lanyard::shell::store::{Condition, Store, StoreError};
 
 use crate::office::{contents, fill};
