@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod home;
 pub mod keystore;
 pub mod net;
 pub mod rt;

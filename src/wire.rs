@@ -3,6 +3,8 @@
 pub mod announce;
 pub mod api;
 pub mod batch;
+pub mod chunker;
+pub mod code;
 pub mod codec;
 pub mod content;
 pub mod envelope;

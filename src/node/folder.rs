@@ -18,21 +18,21 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use async_channel::{Receiver, Sender, TrySendError};
-use ed25519_dalek::SigningKey;
+use async_channel::{Receiver, Sender};
 use futures_lite::future;
 
 use crate::base::{ContentId, FileInfo, FolderId, MeshId, NodeId, RelPath};
-use crate::logic::sync::index::IndexError;
-use crate::node::api::EventBus;
-use crate::node::mesh::MeshHandle;
-use crate::shell::disk::{DiskError, Folder, chunk::ReadError, watch::Hint};
+use crate::logic::sync::index::{IndexError, Totals};
+use crate::node::Shared;
+use crate::shell::disk::{DiskError, Folder, chunk::ReadError};
 use crate::shell::net::link::LinkSender;
 use crate::shell::rt;
 use crate::shell::store::Store;
+use crate::wire::api::FolderState;
 use crate::wire::content::ChunkList;
 use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
 
+use fetcher::Arrived;
 pub(super) use serve::Server;
 
 /// Events that wait for a worker. Pushes are the largest, at most one frame each.
@@ -55,13 +55,15 @@ pub(super) enum FolderEvent {
     /// A peer asks for entries again.
     EntryWant(NodeId, EntryWant),
     /// Contents are complete.
-    Arrived(Vec<fetcher::Arrived>),
+    Arrived(Vec<Arrived>),
     /// A content cannot be had now.
     Unavailable(ContentId, Option<DiskError>),
     /// A large file was read.
     Read(RelPath, FileInfo, Result<ChunkList, ReadError>),
     /// The rules may have changed.
     Rules,
+    /// Look at everything.
+    LookAgain,
     /// Look at everything; answer when nothing is left to do.
     Wait(Sender<()>),
     /// End.
@@ -98,14 +100,14 @@ impl State {
 pub(super) struct Status {
     /// What it is doing.
     pub(super) state: State,
-    /// Files on this disk, and their bytes.
-    pub(super) local: (u64, u64),
-    /// Names that differ from what they should be.
-    pub(super) need: u64,
+    /// What is on this disk.
+    pub(super) local: Totals,
+    /// What differs from what it should be.
+    pub(super) need: Totals,
+    /// Names changed here without the right to write.
+    pub(super) local_only: u64,
     /// What is wrong, for people.
     pub(super) problem: Option<String>,
-    /// Peers that have everything on their disks.
-    pub(super) in_step: Vec<NodeId>,
 }
 
 /// What a folder needs to run.
@@ -122,12 +124,12 @@ pub(super) struct Setup {
     pub(super) disk: Arc<Folder>,
     /// Its index.
     pub(super) store: Store,
-    /// This node's key.
-    pub(super) key: Arc<SigningKey>,
-    /// The mesh.
-    pub(super) mesh: MeshHandle,
-    /// Who follows what happens.
-    pub(super) bus: EventBus,
+    /// The upper bits of this folder's request numbers.
+    pub(super) slot: u16,
+    /// Whether its history begins here: this node has just made the folder.
+    pub(super) begins: bool,
+    /// What all parts of the node share.
+    pub(super) shared: Arc<Shared>,
     /// Milliseconds between looks at everything.
     pub(super) scan_ms: u64,
 }
@@ -139,8 +141,6 @@ pub(super) struct FolderHandle {
     orders: Sender<fetcher::Order>,
     status: Arc<Mutex<Status>>,
     server: Arc<Server>,
-    /// Where it is.
-    pub(super) root: PathBuf,
     /// Ends when the worker has.
     done: Receiver<()>,
 }
@@ -151,37 +151,38 @@ impl FolderHandle {
         let (events, from_events) = async_channel::bounded(EVENTS_MAX);
         let (orders, from_orders) = async_channel::bounded(ORDERS_MAX);
         let (end, done) = async_channel::bounded(1);
-        let status = Status { state: State::Scanning, local: (0, 0), need: 0, problem: None, in_step: Vec::new() };
+        let status = Status {
+            state: State::Scanning,
+            local: Totals::default(),
+            need: Totals::default(),
+            local_only: 0,
+            problem: None,
+        };
         let status = Arc::new(Mutex::new(status));
         let server = Arc::new(Server::new(setup.folder, setup.disk.clone(), setup.store.clone()));
-        let (mesh, folder) = (setup.mesh.clone(), setup.folder);
+        let (mesh, folder) = (setup.shared.mesh.clone(), setup.folder);
         let fetcher = fetcher::Fetcher {
             folder,
+            slot: setup.slot,
             disk: setup.disk.clone(),
             store: setup.store.clone(),
             may_read: Arc::new(move |node, path| mesh.may_read(folder, node, path)),
             orders: from_orders,
             worker: events.clone(),
         };
-        let root = setup.root.clone();
         let worker = worker::Worker::new(setup, from_events, events.clone(), orders.clone(), status.clone())?;
         rt::thread("fetch", move || fetcher.run());
         rt::thread("folder", move || {
             worker.run();
             drop(end);
         });
-        Ok(Self { events, orders, status, server, root, done })
+        Ok(Self { events, orders, status, server, done })
     }
 
     /// Tells the worker; waits while it has much to do.
     pub(super) async fn tell(&self, event: FolderEvent) {
         // A worker that has ended needs no word.
         let _ = self.events.send(event).await;
-    }
-
-    /// Tells the worker without waiting; `false` where it has too much to do.
-    pub(super) fn try_tell(&self, event: FolderEvent) -> bool {
-        !matches!(self.events.try_send(event), Err(TrySendError::Full(_)))
     }
 
     /// A peer's bulk connection can be used.

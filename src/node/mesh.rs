@@ -119,12 +119,7 @@ impl MeshHandle {
         changes: Sender<Change>,
     ) -> Result<Self, MeshError> {
         let node = NodeId(key.verifying_key().to_bytes());
-        let mut inner = Inner {
-            state: state.to_path_buf(),
-            current: None,
-            clock: HlcClock::default(),
-            record,
-        };
+        let mut inner = Inner { state: state.to_path_buf(), current: None, clock: HlcClock::default(), record };
         if let Some(mesh) = inner.record.mesh.as_ref().and_then(MeshRecord::id) {
             inner.current = Some(load(&journal_path(&inner.state, mesh), mesh, &mut inner.clock)?);
             ring.replace(keys(&inner.record).into_iter().map(|key| key.key).collect());
@@ -366,6 +361,11 @@ impl MeshHandle {
         }
     }
 
+    /// One statement of the set.
+    pub(super) fn statement(&self, id: StatementId) -> Option<Statement> {
+        self.lock().current.as_ref()?.set.get(&id).cloned()
+    }
+
     /// What opens an exchange with a peer.
     pub(super) fn announce(&self, exchange: &Exchange) -> Vec<Message> {
         let inner = self.lock();
@@ -378,13 +378,12 @@ impl MeshHandle {
         inner.current.as_ref().map(|current| exchange.news(&current.set, taken)).unwrap_or_default()
     }
 
-    /// All statements, ancestors first, and the key in use: what a new member is given.
-    pub(super) fn admission(&self) -> Option<(MeshId, KeyInUse, Vec<Signed>)> {
+    /// The mesh, the key in use, and what `choose` takes of the statements: what a new member is given.
+    pub(super) fn admission<T>(&self, choose: impl FnOnce(&StatementSet) -> T) -> Option<(MeshId, KeyInUse, T)> {
         let inner = self.lock();
         let current = inner.current.as_ref()?;
         let key = keys(&inner.record).into_iter().next()?;
-        let statements = current.set.in_order().map(|statement| statement.signed().clone()).collect();
-        Some((current.set.mesh(), key, statements))
+        Some((current.set.mesh(), key, choose(&current.set)))
     }
 
     /// The discovery key in use.

@@ -151,10 +151,7 @@ impl Record {
 impl MeshRecord {
     /// A mesh with its discovery keys, newest first.
     pub(super) fn new(id: MeshId, keys: &[KeyInUse]) -> Self {
-        let record = |key: &KeyInUse| KeyRecord {
-            epoch: key.epoch,
-            key: data_encoding::HEXLOWER.encode(&key.key.0),
-        };
+        let record = |key: &KeyInUse| KeyRecord { epoch: key.epoch, key: data_encoding::HEXLOWER.encode(&key.key.0) };
         Self { id: id.to_hex(), keys: keys.iter().map(record).collect() }
     }
 

@@ -13,6 +13,7 @@ mod tables;
 mod view;
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -241,8 +242,8 @@ impl Shared {
             *failed = Some(met);
             if damaged {
                 // What a panic left half done may panic again when it is dropped.
-                std::mem::forget(view);
-                std::mem::forget(txn);
+                let _ = ManuallyDrop::new(view);
+                let _ = ManuallyDrop::new(txn);
                 return outcome;
             }
         }
@@ -284,6 +285,7 @@ impl Shared {
         self.with_database(|database| {
             let mut txn = guarded(|| database.begin_write())?;
             let durability = if durable { Durability::Immediate } else { Durability::None };
+            // No quick repair: it doubles the time of a commit to spare a check that every opening makes anyway.
             txn.set_durability(durability).map_err(|error| Fault::Corrupt(error.to_string()))?;
             Ok(txn)
         })
@@ -330,8 +332,29 @@ impl Shared {
                     Err(error) => format!("{why}; it could not be set aside: {error}"),
                 };
                 // Closing would write to a file that nobody understands any more, and may panic.
-                std::mem::forget(std::mem::replace(&mut *state, State::Broken(why)));
+                let _ = ManuallyDrop::new(std::mem::replace(&mut *state, State::Broken(why)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_the_disk_is_named_and_never_taken_for_damage() {
+        let named = |kind: io::ErrorKind| StoreError::of(Path::new("index.redb"), Fault::Io(kind.into()));
+        assert!(matches!(named(io::ErrorKind::StorageFull), StoreError::Full { .. }));
+        assert!(matches!(named(io::ErrorKind::QuotaExceeded), StoreError::Full { .. }));
+        assert!(matches!(named(io::ErrorKind::PermissionDenied), StoreError::Denied { .. }));
+        assert!(matches!(named(io::ErrorKind::ReadOnlyFilesystem), StoreError::Denied { .. }));
+        assert!(matches!(named(io::ErrorKind::TimedOut), StoreError::Io { .. }));
+    }
+
+    #[test]
+    fn a_store_is_shared_between_threads() {
+        fn shared<T: Send + Sync + Clone>() {}
+        shared::<Store>();
     }
 }

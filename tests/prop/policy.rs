@@ -130,7 +130,7 @@ impl Office {
         };
         let role = if y.is_multiple_of(2) { Role::Member } else { Role::Admin };
         let level = LEVELS[usize::from(z) % 4];
-        match what % 14 {
+        match what % 16 {
             0 => Body::Admit(Admit { node: target, name: name("again"), role }),
             1 => Body::Expel(Expel { node: target }),
             2 => Body::SetRole(SetRole { node: target, role }),

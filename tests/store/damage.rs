@@ -10,7 +10,7 @@ use crate::office::{contents, fill};
 
 const CACHE_BYTES: usize = 1024 * 1024;
 /// Flipped bytes tried over the whole file, beside every byte of its head.
-const FLIPS: u64 = 160;
+const FLIPS: u64 = 120;
 const SEED: u64 = 20_260_101;
 
 /// An index with some files in it, closed, and all that it says after each of its commits.

@@ -139,7 +139,7 @@ enum Stop {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_file_answers_as_the_index_in_memory_does(steps in vec(step(), 1..14)) {

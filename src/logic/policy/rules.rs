@@ -129,13 +129,16 @@ impl<V> Shelf<V> {
         }
         let mut until = None;
         for prefix in prefixes(path) {
-            let own: Vec<_> = self.spelled(&prefix).into_iter().map(|map| (map, me)).collect();
-            let said = spoken(&own);
+            // Twins can only limit: what reaches `books` gives nothing on `Books`.
+            let twins: Vec<_> = self.spelled(&prefix).into_iter().map(|map| (map, me)).collect();
+            if spoken(&twins).lowest().is_some_and(|level| level < Level::Manage) {
+                return None;
+            }
+            let exact: Vec<_> = self.paths.get(&prefix).into_iter().map(|map| (map, me)).collect();
+            let said = spoken(&exact);
             until = earlier(until, said.until);
-            match said.lowest() {
-                Some(level) if level < Level::Manage => return None,
-                Some(_) if said.is_firm() => return Some(until),
-                _ => {}
+            if said.is_firm() {
+                return Some(until);
             }
             let Some(map) = self.paths.get(&prefix) else { continue };
             for subject in map.keys().filter(|subject| applies(subject, who) && **subject != me) {

@@ -169,6 +169,8 @@ pub trait Look {
     fn frontiers(&self) -> Result<Vec<Frontier>>;
     /// Batches in the order in which they arrived here, from arrival number `from` on.
     fn arrivals(&self, from: u64, visit: &mut dyn FnMut(u64, Batch) -> Walk) -> Result<()>;
+    /// The arrival number that the next batch will have.
+    fn arrival_count(&self) -> Result<u64>;
     /// The batch that holds an entry, with its arrival number.
     fn batch_of(&self, id: EntryId) -> Result<Option<(u64, Batch)>>;
     /// Which path an entry is about.
@@ -288,6 +290,10 @@ impl Look for MemoryIndex {
             }
         }
         Ok(())
+    }
+
+    fn arrival_count(&self) -> Result<u64> {
+        Ok(self.batches.len() as u64)
     }
 
     fn batch_of(&self, id: EntryId) -> Result<Option<(u64, Batch)>> {

@@ -128,8 +128,12 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
         if copies.iter().any(|(copy, _)| copy == name) {
             continue;
         }
-        let Some(stale) = index.path(name)?.filter(|stale| stale.copy_of.is_some()) else { continue };
-        if let Some(disk) = stale.disk {
+        let Some(mut stale) = index.path(name)?.filter(|stale| stale.copy_of.is_some()) else { continue };
+        if !stale.heads.is_empty() || stale.local_only {
+            // A file of its own by now.
+            stale.copy_of = None;
+            index.put_path(name, &stale)?;
+        } else if let Some(disk) = stale.disk {
             actions.push(Action {
                 name: name.clone(),
                 expected: Some(disk.info),
@@ -141,9 +145,15 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
     }
     let mut content_waits = false;
     for (name, head) in &copies {
-        let there = index.path(name)?.unwrap_or_default();
+        let mut there = index.path(name)?.unwrap_or_default();
         if !there.heads.is_empty() || there.local_only {
             continue;
+        }
+        let copy_of = Some((path.clone(), head.id));
+        if there.copy_of != copy_of {
+            // Noted before it is on the disk: a scan after an interruption must know it for what it is.
+            there.copy_of = copy_of;
+            index.put_path(name, &there)?;
         }
         let entry = &head.salted.entry;
         let wanted = (entry.what.clone(), entry.mode, entry.mtime);

@@ -6,6 +6,8 @@
 //! 2. a batch is taken whole, in its writer's order, after everything that its entries have seen;
 //! 3. whether an entry has an effect depends on the rules at the heads that its batch names, and on nothing else.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use ed25519_dalek::SigningKey;
 
 use super::conflict::{self, Main};
@@ -19,6 +21,10 @@ use crate::wire::batch::{BATCH_BYTES_MAX, Batch, ENTRIES_MAX, Entry, Header, Pac
 use crate::wire::codec::{self, List};
 use crate::wire::message::{Hole, HoleReason};
 use crate::wire::statement::Frontier;
+
+/// Note in the index, set by the node when the first full scan since the index was made is over. Before that a file
+/// without record may be older than its deletion; after it, it is newer.
+pub const SCANNED_NOTE: &str = "scanned";
 
 /// Who may do what in one folder, as of some policy heads.
 pub trait Rules {
@@ -81,7 +87,17 @@ struct Draft {
     mtime: FileTime,
     time: Option<Hlc>,
     base: VersionVector,
-    seen: Option<Seen>,
+    disk: After,
+}
+
+/// What is on the disk under the name of an entry to be.
+enum After {
+    /// This, as it was just seen.
+    Shows(Seen),
+    /// Nothing.
+    Nothing,
+    /// What is known already: the entry is a decision about versions, not about what has the name.
+    AsBefore,
 }
 
 /// Turns what the disk shows into signed batches, stored in the index. What is as known, equal to a version that
@@ -94,14 +110,20 @@ pub fn author(
     found: Vec<Found>,
 ) -> Result<Vec<Authored>> {
     let mut drafts = Vec::new();
+    let mut settled = BTreeMap::new();
     for found in found {
-        absorb(index, author, now_ms, found, &mut drafts)?;
+        absorb(index, author, now_ms, found, &mut drafts, &mut settled)?;
     }
+    decide(drafts.as_mut(), settled);
     let mut signed = Vec::new();
     let mut next = index.frontier(author.writer)?;
     let mut entries: Vec<Salted> = Vec::new();
     let mut bytes = 0;
-    for draft in drafts {
+    let mut drafts = VecDeque::from(drafts);
+    while let Some(mut draft) = drafts.pop_front() {
+        if let Some(kept) = keep_own(index, author, &mut draft)? {
+            drafts.push_front(kept);
+        }
         let number = next.map_or(0, |f| f.seq) + entries.len() as u64 + 1;
         let salted = write(index, author, clock, now_ms, draft, number)?;
         bytes += codec::encode(&salted.entry).len();
@@ -117,6 +139,65 @@ pub fn author(
         signed.push(sign(index, author, clock.tick(now_ms), next, entries)?);
     }
     Ok(signed)
+}
+
+/// Conflicts that were settled in one look at the disk: the losers of each path, together.
+type Settled = BTreeMap<RelPath, (What, VersionVector)>;
+
+/// Who changed a name and settled its conflict in one look decided both in one entry. Settled alone, a conflict
+/// ends by a tombstone that has seen the losers and nothing else, so that it cannot touch what has the name, here or
+/// where that was changed or deleted at the same time.
+fn decide(drafts: &mut Vec<Draft>, mut settled: Settled) {
+    for draft in drafts.iter_mut() {
+        if let Some((_, lost)) = settled.remove(&draft.path) {
+            draft.base.join(&lost);
+        }
+    }
+    for (path, (lost, base)) in settled {
+        let what = What::Tombstone { deleted: lost.content() };
+        drafts.push(Draft { path, what, mode: 0, mtime: FileTime::default(), time: None, base, disk: After::AsBefore });
+    }
+}
+
+/// An own number stands for all smaller ones, so an entry ends every earlier own version of its path, also one that
+/// its author did not mean: an own loser beside the file that was edited, or the own file that has the name when a
+/// copy is deleted. Such a version is signed again: as the outcome of a deletion, or as a file of its own under
+/// the name of its copy.
+fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Result<Option<Draft>> {
+    let Some(mut record) = index.path(&draft.path)? else { return Ok(None) };
+    let is_unseen = |head: &&Head| head.id.writer == author.writer && !draft.base.covers(head.version());
+    let own: Vec<Head> = record.heads.iter().filter(is_unseen).cloned().collect();
+    own.iter().for_each(|head| draft.base.join(head.version()));
+    let on_disk = record.disk.as_ref().map(|disk| &disk.what);
+    let unmeant = |head: &&Head| head.is_live() && *head.what() != draft.what && on_disk != Some(head.what());
+    let is_end = matches!(draft.what, What::Tombstone { .. });
+    let Some(head) =
+        own.iter().find(|head| unmeant(head) || (is_end && matches!(draft.disk, After::AsBefore) && head.is_live()))
+    else {
+        return Ok(None);
+    };
+    let entry = &head.salted.entry;
+    if is_end {
+        (draft.what, draft.mode, draft.mtime) = (entry.what.clone(), entry.mode, entry.mtime);
+        draft.time = Some(entry.time);
+        return Ok(None);
+    }
+    if entry.what == What::Dir {
+        return Ok(None);
+    }
+    let copy = conflict::copy_path(&draft.path, head);
+    record.copies.retain(|name| *name != copy);
+    index.put_path(&draft.path, &record)?;
+    let beside = index.path(&copy)?.unwrap_or_default();
+    Ok(Some(Draft {
+        path: copy,
+        what: entry.what.clone(),
+        mode: entry.mode,
+        mtime: entry.mtime,
+        time: Some(entry.time),
+        base: joined(beside.heads.iter()),
+        disk: After::AsBefore,
+    }))
 }
 
 fn sign(
@@ -160,8 +241,15 @@ fn write(
     let salt = salt.as_bytes()[..16].try_into().expect("16 of 32 bytes");
     let salted = Salted { salt, entry };
     reconcile::merge(&mut record, Head { id, salted: salted.clone() });
-    let alone = record.heads.len() == 1 && record.copies.is_empty();
-    record.disk = draft.seen.map(|seen| OnDisk { info: seen.info, what: seen.what, version, recheck: seen.recheck });
+    let alone = record.heads.len() == 1 && record.copies.is_empty() && !matches!(draft.disk, After::AsBefore);
+    record.disk = match draft.disk {
+        After::Shows(Seen { info, what, recheck }) => Some(OnDisk { info, what, version, recheck }),
+        After::Nothing => None,
+        After::AsBefore => record.disk.map(|disk| {
+            let version = if disk.what == draft.what { version } else { disk.version };
+            OnDisk { version, ..disk }
+        }),
+    };
     record.copy_of = None;
     record.local_only = false;
     index.put_path(&draft.path, &record)?;
@@ -179,6 +267,7 @@ fn absorb(
     now_ms: u64,
     found: Found,
     drafts: &mut Vec<Draft>,
+    settled: &mut Settled,
 ) -> Result<()> {
     let Found { path, seen } = found;
     let mut record = index.path(&path)?.unwrap_or_default();
@@ -193,10 +282,24 @@ fn absorb(
     };
     let may = author.rules.permits(author.writer.node, &path, Level::Write);
     if let Some((owner, loser)) = record.copy_of.clone() {
+        if known.is_none()
+            && let Some(seen) = &seen
+        {
+            // Put there by a commit that was interrupted before it was noted, or a user's file with that very name.
+            let version = index.path(&owner)?.and_then(|owning| {
+                owning.head(loser).filter(|head| *head.what() == seen.what).map(|head| head.version().clone())
+            });
+            if let Some(version) = version {
+                let Seen { info, what, recheck } = seen.clone();
+                record.disk = Some(OnDisk { info, what, version, recheck });
+                index.put_path(&path, &record)?;
+                return reconcile::mark(index, &owner);
+            }
+        }
         if !may || !author.rules.permits(author.writer.node, &owner, Level::Write) {
             return stay_local(index, &path, record, seen);
         }
-        return settle(index, path, record, owner, loser, seen, drafts);
+        return settle(index, (path, record), (owner, loser), seen, drafts, settled);
     }
     let implied = known.as_ref().is_some_and(|disk| disk.version == VersionVector::default());
     match (known, seen) {
@@ -206,16 +309,32 @@ fn absorb(
             reconcile::mark(index, &path)
         }
         (Some(known), None) => {
+            // Deleted here too, or by a commit that was interrupted before it was noted.
+            if !record.is_live() && !record.heads.is_empty() {
+                record.disk = None;
+                record.local_only = false;
+                index.put_path(&path, &record)?;
+                return reconcile::mark(index, &path);
+            }
             if !may {
                 return stay_local(index, &path, record, None);
             }
             let what = What::Tombstone { deleted: known.what.content() };
             let base = known.version;
-            drafts.push(Draft { path, what, mode: 0, mtime: FileTime::default(), time: None, base, seen: None });
+            drafts.push(Draft {
+                path,
+                what,
+                mode: 0,
+                mtime: FileTime::default(),
+                time: None,
+                base,
+                disk: After::Nothing,
+            });
             Ok(())
         }
         (known, Some(seen)) => {
-            if known.is_none() && adopt(index, &path, &mut record, &seen)? {
+            let other = known.as_ref().is_none_or(|known| known.what != seen.what);
+            if other && !is_last(index, &path, &record)? && adopt(index, &path, &mut record, &seen)? {
                 return Ok(());
             }
             if !may {
@@ -239,7 +358,7 @@ fn absorb(
 fn draft_of(path: RelPath, seen: Seen, time: Option<Hlc>, base: VersionVector) -> Draft {
     let mtime = if seen.info.kind == Kind::Dir { FileTime::default() } else { seen.info.mtime };
     let mode = if seen.info.kind == Kind::Symlink { 0 } else { seen.info.mode };
-    Draft { path, what: seen.what.clone(), mode, mtime, time, base, seen: Some(seen) }
+    Draft { path, what: seen.what.clone(), mode, mtime, time, base, disk: After::Shows(seen) }
 }
 
 fn joined<'a>(heads: impl Iterator<Item = &'a Head>) -> VersionVector {
@@ -257,7 +376,9 @@ fn is_same(known: &OnDisk, seen: &Seen) -> bool {
         }
 }
 
-/// What is on the disk without history is taken over where it equals a version, or follows the deletion of its equal.
+/// What is on the disk is taken over where it equals the version that should have the name: it was there before the
+/// folder was joined, or comes from a commit that was interrupted before it was noted. Until the first full scan
+/// of a folder is over, what nobody knows follows the deletion of its equal; later it is a file that a user brought back.
 fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &Seen) -> Result<bool> {
     if record.heads.is_empty() {
         return Ok(false);
@@ -266,7 +387,11 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
     let version = match conflict::view(record, below).main {
         Main::Head(head) if *head.what() == seen.what => head.version().clone(),
         Main::ImpliedDir if seen.what == What::Dir => VersionVector::default(),
-        Main::Nothing if is_deleted(record, &seen.what) => joined(record.heads.iter()),
+        Main::Nothing
+            if record.disk.is_none() && is_deleted(record, &seen.what) && index.note(SCANNED_NOTE)?.is_none() =>
+        {
+            joined(record.heads.iter())
+        }
         _ => return Ok(false),
     };
     record.disk = Some(OnDisk { info: seen.info, what: seen.what.clone(), version, recheck: seen.recheck });
@@ -274,6 +399,15 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
     index.put_path(path, record)?;
     reconcile::mark(index, path)?;
     Ok(true)
+}
+
+/// Whether what was under the name is a version that still counts and is nowhere else on this disk: then no commit
+/// replaced it, since that would have put it beside first, but a user did.
+fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord) -> Result<bool> {
+    let Some(disk) = &record.disk else { return Ok(false) };
+    let Some(content) = disk.what.content() else { return Ok(false) };
+    let counts = record.heads.iter().any(|head| *head.what() == disk.what);
+    Ok(counts && index.places_of(content, 2)?.iter().all(|place| place == path))
 }
 
 fn is_deleted(record: &PathRecord, what: &What) -> bool {
@@ -290,42 +424,32 @@ fn stay_local(index: &mut dyn Index, path: &RelPath, mut record: PathRecord, see
 }
 
 /// A user touched a conflict copy: that settles the conflict in favour of what has the name. A changed copy lives
-/// on as a file of its own.
+/// on as a file of its own. A copy that has become what should have the name is only forgotten.
 fn settle(
     index: &mut dyn Index,
-    path: RelPath,
-    mut record: PathRecord,
-    owner: RelPath,
-    loser: EntryId,
+    (path, mut record): (RelPath, PathRecord),
+    (owner, loser): (RelPath, EntryId),
     seen: Option<Seen>,
     drafts: &mut Vec<Draft>,
+    settled: &mut Settled,
 ) -> Result<()> {
     record.copy_of = None;
     record.disk = None;
     index.put_path(&path, &record)?;
     if let Some(seen) = seen {
-        drafts.push(draft_of(path.clone(), seen, None, VersionVector::default()));
+        drafts.push(draft_of(path.clone(), seen, None, joined(record.heads.iter())));
     }
     let Some(mut owning) = index.path(&owner)? else { return Ok(()) };
     owning.copies.retain(|name| *name != path);
     index.put_path(&owner, &owning)?;
-    let Some(lost) = owning.head(loser).map(|head| head.version().clone()) else { return Ok(()) };
+    let Some(lost) = owning.head(loser).map(|head| head.what().clone()) else { return Ok(()) };
     let below = reconcile::lives_below(&*index, &owner)?;
-    let (what, mode, mtime, mut base) = match conflict::view(&owning, below).main {
-        Main::Head(head) => {
-            let entry = &head.salted.entry;
-            (entry.what.clone(), entry.mode, entry.mtime, entry.version.clone())
-        }
-        Main::ImpliedDir => (What::Dir, 0o755, FileTime::default(), VersionVector::default()),
-        Main::Nothing => return Ok(()),
-    };
-    base.join(&lost);
+    if !conflict::view(&owning, below).losers.iter().any(|head| *head.what() == lost) {
+        return reconcile::mark(index, &owner);
+    }
     // Equal losers go together: only one of them lies on the disk.
-    let equal = owning.head(loser).map(|head| head.what().clone());
-    let twins = owning.heads.iter().filter(|head| Some(head.what()) == equal.as_ref());
-    twins.for_each(|head| base.join(head.version()));
-    let seen = owning.disk.map(|disk| Seen { info: disk.info, what: disk.what, recheck: disk.recheck });
-    drafts.push(Draft { path: owner, what, mode, mtime, time: None, base, seen });
+    let twins = joined(owning.heads.iter().filter(|head| *head.what() == lost));
+    settled.entry(owner).or_insert_with(|| (lost, VersionVector::default())).1.join(&twins);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::FolderEvent;
 use crate::base::{ContentId, FolderId, NodeId, RelPath};
 use crate::logic::sync::fetch::{Failure, Fetch, Want};
-use crate::logic::sync::index::Look;
+use crate::logic::sync::index::IndexError;
 use crate::logic::sync::verify;
 use crate::shell::clock;
 use crate::shell::disk::Folder;
@@ -38,7 +38,7 @@ pub(super) enum Order {
 }
 
 /// A content that is complete and verified.
-pub(super) struct Arrived {
+pub(in crate::node) struct Arrived {
     /// Which.
     pub(super) content: ContentId,
     /// Its chunk list.
@@ -48,7 +48,7 @@ pub(super) struct Arrived {
 }
 
 /// See `Arrived`.
-pub(super) enum Data {
+pub(in crate::node) enum Data {
     /// A small content.
     Bytes(Vec<u8>),
     /// A large one.
@@ -62,6 +62,8 @@ pub(super) type MayRead = Arc<dyn Fn(NodeId, &RelPath) -> bool + Send + Sync>;
 pub(super) struct Fetcher {
     /// The folder.
     pub(super) folder: FolderId,
+    /// The upper bits of request numbers.
+    pub(super) slot: u16,
     /// Its disk.
     pub(super) disk: Arc<Folder>,
     /// Its index.
@@ -95,7 +97,7 @@ impl Fetcher {
     /// Runs until it is told to stop.
     pub(super) fn run(self) {
         let mut work = Work {
-            fetch: Fetch::default(),
+            fetch: Fetch::numbered_from(u64::from(self.slot) << crate::node::SLOT_SHIFT),
             links: BTreeMap::new(),
             assemblies: BTreeMap::new(),
             authors: BTreeMap::new(),
@@ -138,7 +140,7 @@ impl Fetcher {
                 work.authors.insert(want.content, author);
                 work.fetch.want(want.clone());
                 if !want.is_small()
-                    && let Ok(Some(list)) = self.store.read(|look| look.chunk_list(want.content))
+                    && let Ok(Some(list)) = self.store.read::<_, IndexError>(|look| look.chunk_list(want.content))
                 {
                     self.begin(work, &want, list, arrived);
                 }
@@ -223,9 +225,9 @@ impl Fetcher {
     /// The list of a large content is known: what of it is here already?
     fn begin(&self, work: &mut Work, want: &Want, list: ChunkList, arrived: &mut Vec<Arrived>) {
         let author = work.authors.get(&want.content).copied();
-        let begun = Partial::open_or_create(&self.disk, want.content, want.bytes).and_then(|mut partial| {
+        let begun = Partial::open_or_create(&self.disk, want.content, want.bytes).and_then(|partial| {
             let mut have = partial.verified(&list)?;
-            self.reuse(&mut partial, &list, &mut have, author)?;
+            self.reuse(&partial, &list, &mut have, author)?;
             Ok((partial, have))
         });
         match begun {
@@ -252,7 +254,7 @@ impl Fetcher {
     /// Copies chunks that are in other files of this folder.
     fn reuse(
         &self,
-        partial: &mut Partial,
+        partial: &Partial,
         list: &ChunkList,
         have: &mut [bool],
         author: Option<NodeId>,
@@ -264,10 +266,10 @@ impl Fetcher {
             if have[at] {
                 continue;
             }
-            let place = self.store.read(|look| look.place_of_chunk(record.hash)).ok().flatten();
+            let place = self.store.read::<_, IndexError>(|look| look.place_of_chunk(record.hash)).ok().flatten();
             let Some(place) = place else { continue };
             if author.is_some_and(|author| (self.may_read)(author, &place.path)) {
-                have[at] = partial.copy_chunk(&self.disk, &place.path, place.offset, offset, *record)?;
+                have[at] = partial.copy_chunk(&self.disk, &place.path, place.offset, record, offset)?;
             }
         }
         Ok(())

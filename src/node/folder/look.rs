@@ -4,20 +4,19 @@ use std::ops::ControlFlow;
 
 use tracing::{debug, warn};
 
-use super::local::Look as Due;
-use super::worker::{TurnError, Worker};
 use super::FolderEvent;
+use super::local::Look as Due;
+use super::worker::{NOTE_TIME, TurnError, Worker};
 use crate::base::{FileInfo, Kind, RelPath};
-use crate::logic::sync::index::{Index, IndexError, Look, Walk};
+use crate::logic::sync::index::{IndexError, Look, Walk};
 use crate::logic::sync::replica::{self, Author, Found, Seen};
 use crate::logic::sync::scan::{Candidate, Join, is_as_known};
 use crate::shell::disk::chunk::{self, ReadError};
-use crate::shell::disk::{DiskError, Folder, scan};
+use crate::shell::disk::{Folder, scan};
 use crate::shell::{clock, entropy, rt};
 use crate::wire::batch::What;
 use crate::wire::codec::Bytes;
 use crate::wire::content::ChunkList;
-
 
 /// Contents read in one turn: files and bytes. Guesses: about 30 ms of work, and a few batches a second at least.
 const READ_FILES_MAX: usize = 512;
@@ -48,7 +47,7 @@ impl Worker {
                 }
                 Due::One(path) => {
                     let seen = scan::info(&self.setup.disk, &path)?;
-                    let known = store.read(|index| index.path(&path))?;
+                    let known = store.read::<_, TurnError>(|index| index.path(&path).map_err(TurnError::from))?;
                     match seen {
                         Some(info) if known.as_ref().is_some_and(|known| is_as_known(known, &info)) => {}
                         Some(info) => candidates.push(Candidate::Differs(path, info)),
@@ -147,7 +146,12 @@ impl Worker {
         });
     }
 
-    pub(super) fn sign_read(&mut self, path: RelPath, info: FileInfo, read: Result<ChunkList, ReadError>) -> Result<(), TurnError> {
+    pub(super) fn sign_read(
+        &mut self,
+        path: RelPath,
+        info: FileInfo,
+        read: Result<ChunkList, ReadError>,
+    ) -> Result<(), TurnError> {
         match read {
             Ok(list) => {
                 self.local.calm(&path);
@@ -164,8 +168,8 @@ impl Worker {
     fn not_read(&mut self, path: RelPath, error: ReadError) {
         let now = clock::wall_ms();
         match error {
-            ReadError::Changed { .. } => self.local.again(path, now),
-            ReadError::Gone { .. } => self.local.hint(path, true, now + 1),
+            ReadError::Changed(_) => self.local.again(path, now),
+            ReadError::Gone => self.local.hint(path, true, now + 1),
             other => {
                 self.problem(format!("cannot read {path}: {other}"));
                 warn!(folder = %self.setup.name, %path, error = %other, "cannot read a file; the other files go on");
@@ -179,11 +183,12 @@ impl Worker {
         }
         let now = clock::wall_ms();
         let Self { setup, rules, clock, writer, .. } = self;
+        let key = setup.shared.mesh.key();
         let author = Author {
             mesh: setup.mesh_id,
             folder: setup.folder,
             writer: *writer,
-            key: &setup.key,
+            key: &key,
             heads: rules.heads().to_vec(),
             rules,
             seed: entropy::bytes(),

@@ -11,9 +11,7 @@ use crate::logic::sync::replica::{self, Push, Rules};
 use crate::shell::net::link::{LinkSender, SendError};
 use crate::wire::batch::Batch;
 use crate::wire::codec::{Bytes, List};
-use crate::wire::message::{
-    BatchPush, Frontiers, INLINE_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, Inline, Message,
-};
+use crate::wire::message::{BatchPush, Frontiers, INLINE_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, Inline, Message};
 use crate::wire::statement::Frontier;
 
 /// How long a batch of another writer waits before it is passed on. A guess: some round trips and one flush.
@@ -47,15 +45,24 @@ pub(super) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
     /// Arrival numbers of recent batches of others, with the time before which they are not passed on.
     fresh: std::collections::VecDeque<(u64, u64)>,
+    /// What peers said before they were known to be up.
+    early: BTreeMap<NodeId, Frontiers>,
 }
 
 /// Contents to send along: what a path has, if it is small and as known.
 pub(super) type Contents<'a> = dyn Fn(&RelPath) -> Option<Vec<u8>> + 'a;
 
 impl Peers {
-    /// A peer can be reached.
+    /// A peer can be reached, or from now on over another connection.
     pub(super) fn up(&mut self, link: LinkSender) {
         let node = link.peer();
+        if let Some(peer) = self.peers.get_mut(&node) {
+            // What was under way over the other connection may be lost: back to what it reported.
+            peer.has = peer.has.as_ref().map(|_| peer.reported.iter().map(|f| (f.writer, f.seq)).collect());
+            peer.relayed = 0;
+            peer.link = link;
+            return;
+        }
         let peer = Peer {
             link,
             has: None,
@@ -66,6 +73,11 @@ impl Peers {
             behind: false,
         };
         self.peers.insert(node, peer);
+    }
+
+    /// What a peer said before it was known to be up.
+    pub(super) fn take_early(&mut self, node: NodeId) -> Option<Frontiers> {
+        self.early.remove(&node)
     }
 
     /// It cannot any more, by this connection. Returns whether it was the one in use.
@@ -89,7 +101,11 @@ impl Peers {
 
     /// A peer said how far its logs reach.
     pub(super) fn reported(&mut self, from: NodeId, said: &Frontiers, index: &dyn Look) -> Result<(), IndexError> {
-        let Some(peer) = self.peers.get_mut(&from) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&from) else {
+            // Its word came before that of this node's own main loop. There are no more peers than members.
+            self.early.insert(from, said.clone());
+            return Ok(());
+        };
         let first = peer.has.is_none();
         let has = peer.has.get_or_insert_default();
         if first {
@@ -105,15 +121,6 @@ impl Peers {
         if first {
             peer.relayed = first_lacking(index, has)?;
         }
-        Ok(())
-    }
-
-    /// A peer must be sent again what it does not report: something on the way to it was lost or came too early.
-    pub(super) fn resend(&mut self, to: NodeId, index: &dyn Look) -> Result<(), IndexError> {
-        let Some(peer) = self.peers.get_mut(&to) else { return Ok(()) };
-        let has: BTreeMap<Writer, u64> = peer.reported.iter().map(|f| (f.writer, f.seq)).collect();
-        peer.relayed = first_lacking(index, &has)?;
-        peer.has = Some(has);
         Ok(())
     }
 
@@ -202,9 +209,9 @@ impl Peers {
         let covers = |a: &[Frontier], b: &[Frontier]| {
             b.iter().all(|theirs| a.iter().any(|f| f.writer == theirs.writer && f.seq >= theirs.seq))
         };
-        self.peers.values().all(|peer| {
-            peer.has.is_some() && covers(&peer.reported, ours) && covers(ours, &peer.reported)
-        })
+        self.peers
+            .values()
+            .all(|peer| peer.has.is_some() && covers(&peer.reported, ours) && covers(ours, &peer.reported))
     }
 }
 

@@ -6,18 +6,17 @@ use super::fetcher::{Arrived, Data, Order};
 use super::worker::{TurnError, Worker};
 use crate::base::{ContentId, FileInfo, Kind, NodeId};
 use crate::logic::sync::fetch::Want;
-use crate::logic::sync::index::{Index, IndexError, Look};
+use crate::logic::sync::index::IndexError;
 use crate::logic::sync::reconcile::{self, Action, Target};
+use crate::shell::clock;
 use crate::shell::disk::chunk;
 use crate::shell::disk::commit::{self, CommitOrder, Outcome, Put};
 use crate::shell::disk::stage::{self, Partial, Staged};
-use crate::shell::disk::DiskError;
-use crate::shell::clock;
-use crate::wire::api::Event;
+use crate::shell::disk::{DiskError, Folder};
+use crate::wire::api::{Change, Event, PathText};
 use crate::wire::batch::What;
 use crate::wire::chunker::chunks_of;
 use crate::wire::content::{CHUNK_BYTES_MAX, ChunkList};
-
 
 /// Contents placed by one flush: files and bytes.
 const PLACE_FILES_MAX: usize = 1024;
@@ -94,10 +93,12 @@ impl Worker {
         }
         let author = self.author_of(action)?;
         for place in places {
-            if !self.setup.mesh.may_read(self.setup.folder, author, &place) {
+            if !self.setup.shared.mesh.may_read(self.setup.folder, author, &place) {
                 continue;
             }
-            let Ok(bytes) = chunk::read_small(&self.setup.disk, &place, None) else { continue };
+            let record = self.setup.store.read(|look| look.path(&place))?;
+            let Some(there) = record.and_then(|record| record.disk) else { continue };
+            let Ok(bytes) = chunk::read_small(&self.setup.disk, &place, &there.info) else { continue };
             let list = chunks_of(&bytes);
             if list.id() == content {
                 return Ok(Some((bytes, list)));
@@ -124,7 +125,7 @@ impl Worker {
         }
         let mut bytes = 0;
         let mut count = 0;
-        let fits = |arrived: &Arrived| {
+        let mut fits = |arrived: &Arrived| {
             count += 1;
             bytes += arrived.list.bytes().min(CHUNK_BYTES_MAX as u64) as usize;
             count <= PLACE_FILES_MAX && bytes <= PLACE_BYTES_MAX
@@ -139,9 +140,9 @@ impl Worker {
             for name in names {
                 // What was wanted when it was asked for may have been replaced since.
                 let actions = store.write(false, |index| reconcile::plan(index, &name))?;
-                let fresh = actions.into_iter().find(|action| {
-                    action.name == name && action.target.content().is_some_and(|(c, _)| c == content)
-                });
+                let fresh = actions
+                    .into_iter()
+                    .find(|action| action.name == name && action.target.content().is_some_and(|(c, _)| c == content));
                 let Some(action) = fresh else { continue };
                 let source = match data.take() {
                     Some(Data::Bytes(bytes)) => {
@@ -170,38 +171,18 @@ impl Worker {
             actions.into_iter().for_each(|(action, _)| self.apply.failed(action.name, now));
             return Ok(());
         }
-        let mut staged: Vec<(Action, Option<(Staged, ChunkList)>)> = Vec::new();
+        let mut orders = Vec::with_capacity(actions.len());
+        let mut done = Vec::with_capacity(actions.len());
         for (action, source) in actions {
-            let ready = match source {
-                None => None,
-                Some((source, list)) => {
-                    let made = match source {
-                        Source::Bytes(bytes) => stage::stage_small(&disk, &bytes),
-                        Source::Partial(partial) => partial.into_staged(),
-                    };
-                    match made {
-                        Ok(staged) => Some((staged, list)),
-                        Err(error) => {
-                            self.put_off(&action, &error, now);
-                            continue;
-                        }
-                    }
+            let (file, list) = match source.map(|(source, list)| (stage(&disk, source), list)) {
+                None => (None, None),
+                Some((Ok(staged), list)) => (Some(staged), Some(list)),
+                Some((Err(error), _)) => {
+                    self.put_off(&action, &error, now);
+                    continue;
                 }
             };
-            staged.push((action, ready));
-        }
-        let files: Vec<&Staged> = staged.iter().filter_map(|(_, ready)| ready.as_ref().map(|(s, _)| s)).collect();
-        if let Err(error) = stage::flush(&disk, &files) {
-            drop(files);
-            staged.into_iter().for_each(|(action, _)| self.put_off(&action, &error, now));
-            return Ok(());
-        }
-        drop(files);
-        let mut orders = Vec::with_capacity(staged.len());
-        let mut done = Vec::with_capacity(staged.len());
-        for (action, ready) in staged {
-            let (file, list) = ready.map_or((None, None), |(file, list)| (Some(file), Some(list)));
-            let Some(put) = put_of(&action.target, file) else { continue };
+            let Some(put) = put_of(&action, file) else { continue };
             orders.push(CommitOrder { path: action.name.clone(), expected: action.expected, put });
             done.push((action, list));
         }
@@ -231,12 +212,12 @@ impl Worker {
                     self.local.hint(action.name.clone(), true, now);
                     self.apply.changed(action.name, now);
                 }
-                Outcome::NotEmpty => {
+                Outcome::NotEmpty { .. } => {
                     // Something is in it that is not known yet, or stays local: looked at before it is tried again.
                     self.local.look_below(action.name.clone());
                     self.apply.failed(action.name, now);
                 }
-                Outcome::Failed(error) => self.put_off(&action, &error, now),
+                Outcome::Failed { error, .. } => self.put_off(&action, &error, now),
             }
         }
         Ok(())
@@ -249,20 +230,30 @@ impl Worker {
     }
 
     fn tell_done(&self, action: &Action, info: Option<FileInfo>) {
-        let path = action.name.to_string();
+        if !self.setup.shared.bus.is_followed() {
+            return;
+        }
+        let path = PathText::from_bytes(action.name.as_bytes());
         let folder = self.setup.name.clone();
-        let event = match (&action.target, info) {
-            (Target::Nothing, _) => Event::FileRemoved { folder, path },
-            (_, Some(info)) if action.copy_of.is_some() => {
-                info!(folder = %folder, %path, bytes = info.bytes, "kept both contents of a conflict");
-                Event::Conflict { folder, path }
+        let event = match (&action.target, info, &action.copy_of) {
+            (Target::Put { .. }, Some(_), Some((owner, _))) => {
+                info!(folder = %folder, path = %owner, copy = %action.name, "both contents of a conflict are kept");
+                let path = PathText::from_bytes(owner.as_bytes());
+                Event::Conflict { folder, path, copy: PathText::from_bytes(action.name.as_bytes()) }
             }
-            (Target::Put { .. }, Some(info)) if info.kind == Kind::File => {
-                Event::FileReceived { folder, path, bytes: info.bytes }
+            (_, _, Some(_)) => return,
+            (target, info, None) => {
+                let change = match (target, action.expected) {
+                    (Target::Nothing, _) => Change::Deleted,
+                    (_, None) => Change::Created,
+                    (_, Some(_)) => Change::Changed,
+                };
+                let by = self.author_of(action).map(|node| self.setup.shared.name_of(node)).unwrap_or_default();
+                let bytes = info.map_or(0, |info| info.bytes);
+                Event::FileReceived { folder, path, change, bytes, by }
             }
-            _ => return,
         };
-        self.setup.bus.publish(event);
+        self.setup.shared.tell(event);
     }
 }
 
@@ -276,8 +267,16 @@ fn is_small(bytes: u64) -> bool {
     bytes <= CHUNK_BYTES_MAX as u64
 }
 
-fn put_of(target: &Target, file: Option<Staged>) -> Option<Put> {
-    Some(match (target, file) {
+fn stage(disk: &Folder, source: Source) -> Result<Staged, DiskError> {
+    match source {
+        Source::Bytes(bytes) => stage::stage_small(disk, &bytes),
+        Source::Partial(partial) => partial.finish(),
+    }
+}
+
+fn put_of(action: &Action, file: Option<Staged>) -> Option<Put> {
+    let there = action.expected.map(|info| info.mode);
+    Some(match (&action.target, file) {
         (Target::Nothing, _) => Put::Remove,
         (Target::Put { what: What::File { .. }, mode, mtime }, Some(staged)) => {
             Put::File { staged, mode: *mode, mtime: *mtime }
@@ -286,9 +285,11 @@ fn put_of(target: &Target, file: Option<Staged>) -> Option<Put> {
         (Target::Put { what: What::Symlink(text), mtime, .. }, _) => {
             Put::Symlink { target: text.to_vec(), mtime: *mtime }
         }
-        (Target::Meta { what: What::Dir, mode, .. }, _) => Put::Meta { mode: Some(*mode), mtime: None },
-        (Target::Meta { what: What::Symlink(_), mtime, .. }, _) => Put::Meta { mode: None, mtime: Some(*mtime) },
-        (Target::Meta { mode, mtime, .. }, _) => Put::Meta { mode: Some(*mode), mtime: Some(*mtime) },
+        (Target::Meta { what: What::Dir, mode, .. }, _) => Put::Meta { mode: *mode, mtime: None },
+        (Target::Meta { what: What::Symlink(_), mtime, .. }, _) => {
+            Put::Meta { mode: there.unwrap_or_default(), mtime: Some(*mtime) }
+        }
+        (Target::Meta { mode, mtime, .. }, _) => Put::Meta { mode: *mode, mtime: Some(*mtime) },
         (Target::Put { .. }, _) => return None,
     })
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::lock;
 use crate::base::{ContentId, FileInfo, FolderId, RelPath};
 use crate::logic::policy::Permit;
-use crate::logic::sync::index::{IndexError, Look};
+use crate::logic::sync::index::IndexError;
 use crate::shell::disk::{Folder, chunk};
 use crate::shell::store::Store;
 use crate::wire::codec::{Bytes, List};
@@ -44,7 +44,7 @@ impl Server {
 
     /// Answers one request. The permit names who asks, and was given for reading this path.
     pub(in crate::node) fn serve(&self, want: &ContentWant, permit: &Permit) -> Answer {
-        if !permit.covers(self.folder, &want.path) {
+        if permit.folder() != self.folder || *permit.path() != want.path {
             return Answer::Refused;
         }
         match self.find(want) {
@@ -80,7 +80,7 @@ impl Server {
                 if place.info.bytes > CHUNK_BYTES_MAX as u64 {
                     return None;
                 }
-                let bytes = chunk::read_small(&self.disk, &place.path, Some(&place.info)).ok()?;
+                let bytes = chunk::read_small(&self.disk, &place.path, &place.info).ok()?;
                 Some(Answer::Bytes(Bytes::new(bytes)?))
             }
             Part::Leaf(at) => {
@@ -98,7 +98,8 @@ impl Server {
                 let record = listed.list.records.get(at).filter(|record| record.hash == hash)?;
                 let offset = *listed.offsets.get(at)?;
                 let bytes =
-                    chunk::read_range(&self.disk, &place.path, offset, record.bytes as usize, Some(&place.info)).ok()?;
+                    chunk::read_range(&self.disk, &place.path, offset, record.bytes as usize, Some(&place.info))
+                        .ok()?;
                 Some(Answer::Bytes(Bytes::new(bytes)?))
             }
         }
@@ -108,7 +109,7 @@ impl Server {
         if let Some(listed) = lock(&self.lists).iter().find(|listed| listed.content == content) {
             return Some(listed.clone());
         }
-        let list = self.store.read(|look| look.chunk_list(content)).ok()??;
+        let list = self.store.read::<_, IndexError>(|look| look.chunk_list(content)).ok()??;
         let mut end = 0;
         let mut offsets = Vec::with_capacity(list.records.len());
         for record in &list.records {

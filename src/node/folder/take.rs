@@ -6,12 +6,11 @@ use tracing::warn;
 
 use super::worker::{TurnError, Worker};
 use crate::base::NodeId;
-use crate::logic::sync::index::{Index, IndexError, Look};
+use crate::logic::sync::index::{Index, IndexError};
 use crate::logic::sync::replica::{self, Received, Reject};
 use crate::shell::clock;
 use crate::wire::batch::{Batch, What};
 use crate::wire::message::{BatchPush, Bye, Message};
-
 
 impl Worker {
     pub(super) fn take(&mut self, pushes: Vec<(NodeId, Box<BatchPush>)>) -> Result<(), TurnError> {
@@ -48,12 +47,7 @@ impl Worker {
         Ok(())
     }
 
-    fn take_one(
-        &mut self,
-        index: &mut dyn Index,
-        from: NodeId,
-        push: &BatchPush,
-    ) -> Result<Taken, IndexError> {
+    fn take_one(&mut self, index: &mut dyn Index, from: NodeId, push: &BatchPush) -> Result<Taken, IndexError> {
         let opened = Batch::open(push.header.clone()).and_then(|batch| Ok((batch, push.entries.clone().unpack()?)));
         let (batch, entries) = match opened {
             Ok(opened) => opened,
@@ -62,8 +56,10 @@ impl Worker {
                 return Ok(Taken::No);
             }
         };
-        let Some(rules) = self.setup.mesh.rules_at(self.setup.folder, &batch.header().heads) else {
-            self.setup.mesh.ask_statements(from);
+        let Some(rules) =
+            self.setup.shared.mesh.rules_at(self.setup.folder, &batch.header().heads, batch.header().time.ms)
+        else {
+            self.setup.shared.mesh.ask_statements(from);
             return Ok(Taken::Early);
         };
         for inline in push.contents.iter() {

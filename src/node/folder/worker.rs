@@ -18,19 +18,22 @@ use super::peers::{self, Peers};
 use super::{FolderEvent, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
-use crate::logic::sync::index::{Index, IndexError, Look};
+use crate::logic::sync::index::{IndexError, Look, Totals};
 use crate::node::mesh::FolderRules;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
 use crate::shell::disk::{DiskError, chunk};
 use crate::shell::net::link::LinkSender;
 use crate::shell::{clock, entropy, rt};
-use crate::wire::api::Event;
+use crate::wire::api::{Amount, Event};
+use crate::wire::batch::What;
 use crate::wire::codec::List;
 use crate::wire::message::{BatchPush, EntryWant, Frontiers, Message};
 use crate::wire::statement::Frontier;
 
 /// Events taken in one turn.
 const EVENTS_PER_TURN_MAX: usize = 64;
+/// Names whose bytes are added up for `status`.
+const COUNTED_MAX: usize = 64;
 /// After a failure of index or disk, this long until the next try.
 const TROUBLE_MS: u64 = 1_000;
 
@@ -99,9 +102,12 @@ impl Worker {
                 }
             };
             let time = index.note(NOTE_TIME)?.and_then(|n| n.try_into().ok()).map_or(0, u64::from_be_bytes);
+            if setup.begins {
+                index.put_note(NOTE_COMPLETE, &[1])?;
+            }
             Ok::<_, IndexError>((incarnation, index.note(NOTE_COMPLETE)?.is_some(), time))
         })?;
-        let rules = setup.mesh.rules(setup.folder);
+        let rules = setup.shared.mesh.rules(setup.folder);
         let (hinted, hints) = async_channel::bounded(4096);
         let watch = match Watch::start(&setup.root, hinted) {
             Ok(watch) => Some(watch),
@@ -110,7 +116,7 @@ impl Worker {
                 None
             }
         };
-        let writer = Writer { node: setup.mesh.node(), incarnation };
+        let writer = Writer { node: setup.shared.mesh.node(), incarnation };
         let mut local = Local::default();
         local.look_below(RelPath::root());
         let mut apply = Apply::default();
@@ -241,6 +247,9 @@ impl Worker {
                 // A queue that is full at its start belongs to a link that is going down.
                 let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
                 self.ask_holes(&link)?;
+                if let Some(said) = self.peers.take_early(link.peer()) {
+                    self.handle(FolderEvent::Frontiers(link.peer(), said))?;
+                }
             }
             FolderEvent::PeerDown(link) => {
                 self.peers.down(&link);
@@ -260,9 +269,9 @@ impl Worker {
             FolderEvent::EntryWant(from, want) => {
                 let Some(link) = self.peers.get_mut(from).map(|peer| peer.link.clone()) else { return Ok(()) };
                 let (folder, rules) = (self.setup.folder, &self.rules);
-                self.setup.store.read(|look| {
-                    peers::answer_wants(look, &link, folder, rules, want.writer, &want.numbers)
-                })?;
+                self.setup
+                    .store
+                    .read(|look| peers::answer_wants(look, &link, folder, rules, want.writer, &want.numbers))?;
             }
             FolderEvent::Arrived(arrived) => {
                 self.ready.extend(arrived);
@@ -281,7 +290,7 @@ impl Worker {
                 self.sign_read(path, info, read)?;
             }
             FolderEvent::Rules => {
-                self.rules = self.setup.mesh.rules(self.setup.folder);
+                self.rules = self.setup.shared.mesh.rules(self.setup.folder);
                 self.apply.touch();
                 self.parked.retry();
                 let links: Vec<_> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
@@ -289,6 +298,7 @@ impl Worker {
                     self.ask_holes(&link)?;
                 }
             }
+            FolderEvent::LookAgain => self.local.look_below(RelPath::root()),
             FolderEvent::Wait(done) => {
                 self.local.look_below(RelPath::root());
                 self.waiters.push(done);
@@ -340,8 +350,8 @@ impl Worker {
         let disk = setup.disk.clone();
         let store = setup.store.clone();
         let read = |path: &RelPath| {
-            let disk_state = store.read(|look| look.path(path)).ok()??.disk?;
-            chunk::read_small(&disk, path, Some(&disk_state.info)).ok()
+            let disk_state = store.read::<_, IndexError>(|look| look.path(path)).ok()??.disk?;
+            chunk::read_small(&disk, path, &disk_state.info).ok()
         };
         setup.store.read(|look| peers.pump(look, *writer, setup.folder, rules, &read, now))?;
         Ok(())
@@ -400,7 +410,7 @@ impl Worker {
         let ours = self.setup.store.read(|look| look.frontiers())?;
         let has = |theirs: &Frontier| ours.iter().any(|f| f.writer == theirs.writer && f.seq >= theirs.seq);
         let merged = self.history.as_ref().is_some_and(|theirs| theirs.iter().all(has));
-        if merged || self.setup.mesh.is_alone(self.setup.folder) {
+        if merged || self.setup.shared.mesh.is_alone(self.setup.folder) {
             self.complete = true;
             self.report_due = true;
             self.setup.store.write(true, |index| index.put_note(NOTE_COMPLETE, &[1]))?;
@@ -420,7 +430,8 @@ impl Worker {
             && self.unsent.is_empty()
             && self.parked.is_empty()
             && !self.report_due;
-        let (needs, ours) = self.setup.store.read(|look| Ok::<_, IndexError>((look.need_count()?, look.frontiers()?)))?;
+        let (needs, ours) =
+            self.setup.store.read(|look| Ok::<_, IndexError>((look.need_count()?, look.frontiers()?)))?;
         if quiet && needs == 0 && self.peers.in_step(&ours) {
             for waiter in self.waiters.drain(..) {
                 // Who waits no more needs no answer.
@@ -433,7 +444,7 @@ impl Worker {
     pub(super) fn problem(&mut self, text: String) {
         let news = lock(&self.status).problem.replace(text.clone()) != Some(text.clone());
         if news {
-            self.setup.bus.publish(Event::Alert { folder: Some(self.setup.name.clone()), text });
+            self.setup.shared.alert(format!("folder {}: {text}", self.setup.name), None);
         }
     }
 
@@ -447,14 +458,8 @@ impl Worker {
     }
 
     fn show(&mut self) -> Result<(), TurnError> {
-        let (local, need, ours) = self
-            .setup
-            .store
-            .read(|look| Ok::<_, IndexError>((look.totals()?, look.need_count()?, look.frontiers()?)))?;
-        let has = |said: &[Frontier], f: &Frontier| said.iter().any(|s| s.writer == f.writer && s.seq >= f.seq);
-        let in_step = |peer: &peers::Peer| ours.iter().all(|f| has(&peer.applied, f));
-        let in_step: Vec<NodeId> = self.peers.iter().filter(|(_, p)| in_step(p)).map(|(node, _)| *node).collect();
-        let state = if need > 0 || !self.ready.is_empty() {
+        let (local, need) = self.setup.store.read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?)))?;
+        let state = if need.files > 0 || !self.ready.is_empty() {
             State::Syncing
         } else if !self.local.is_idle() || !self.complete {
             State::Scanning
@@ -466,16 +471,36 @@ impl Worker {
         if state == State::Idle && status.state != State::Idle {
             status.problem = None;
         }
-        *status = Status { state, local, need, problem: status.problem.take(), in_step };
+        *status = Status { state, local, need, local_only: 0, problem: status.problem.take() };
         drop(status);
         if changed {
-            self.setup.bus.publish(Event::FolderState { folder: self.setup.name.clone(), state: state.word() });
+            self.setup.shared.tell(Event::Folder {
+                folder: self.setup.name.clone(),
+                state: state.word(),
+                need: Amount { files: need.files, bytes: need.bytes },
+                why: None,
+            });
         }
         Ok(())
     }
 }
 
 fn report_watch(setup: &Setup, error: &WatchError) {
-    warn!(folder = %setup.name, %error, "changes here are found by looking now and then, not at once");
-    setup.bus.publish(Event::Alert { folder: Some(setup.name.clone()), text: error.to_string() });
+    let what = format!("changes in folder {} are found by looking now and then, not at once: {error}", setup.name);
+    setup.shared.alert(what, None);
+}
+
+/// How much differs from what it should be. Bytes are counted for the first names only: it is for people.
+fn needed(look: &dyn Look) -> Result<Totals, IndexError> {
+    let files = look.need_count()?;
+    let mut bytes = 0;
+    for path in look.needs(None, COUNTED_MAX)? {
+        let record = look.path(&path)?.unwrap_or_default();
+        let largest = record.heads.iter().filter_map(|head| match head.what() {
+            What::File { bytes, .. } => Some(*bytes),
+            _ => None,
+        });
+        bytes += largest.max().unwrap_or(0);
+    }
+    Ok(Totals { files, bytes })
 }

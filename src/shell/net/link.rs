@@ -26,6 +26,7 @@ use super::frames::{FrameError, FrameReader};
 use super::socket::{Breaker, Socket};
 use super::tls::Secured;
 use crate::base::NodeId;
+pub use crate::logic::peering::LinkId;
 use crate::shell::rt;
 use crate::wire::codec::DecodeError;
 use crate::wire::frame::Frame;
@@ -38,10 +39,6 @@ const FAREWELL_MS_MAX: u64 = 1_000;
 
 pub(super) type Reader = FrameReader<ReadHalf<TlsStream<Socket>>>;
 pub(super) type Writer = WriteHalf<TlsStream<Socket>>;
-
-/// A number that the caller gives to a link.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LinkId(pub u64);
 
 /// The bounds of one link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -16,6 +16,8 @@ use crate::logic::sync::index::Walk;
 
 type Bytes = &'static [u8];
 type Row<'a> = (AccessGuard<'a, Bytes>, AccessGuard<'a, Bytes>);
+/// Looks at a key and its value, and says whether to go on.
+type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<Walk>;
 type Definition = TableDefinition<'static, Bytes, Bytes>;
 
 /// Version of the tables and their values. See `super::open` for what a change of it needs.
@@ -151,12 +153,12 @@ pub(super) trait Rows: ReadableTable<Bytes, Bytes> {
     }
 
     /// Shows the rows from `from` on, in the order of their keys.
-    fn scan(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<Walk>) -> Result<()> {
+    fn scan(&self, from: &[u8], visit: Visit<'_>) -> Result<()> {
         self.scan_bound(Bound::Included(from), visit)
     }
 
     /// Shows the rows after a bound, in the order of their keys.
-    fn scan_bound(&self, from: Bound<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<Walk>) -> Result<()> {
+    fn scan_bound(&self, from: Bound<&[u8]>, visit: Visit<'_>) -> Result<()> {
         let mut rows = guarded(|| self.range::<&[u8]>((from, Bound::Unbounded)))?;
         while let Some((key, value)) = guarded(|| rows.next().transpose().inspect(touch))? {
             if visit(key.value(), value.value())? == Walk::Enough {

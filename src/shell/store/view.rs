@@ -174,6 +174,11 @@ impl<T: Rows> Look for View<'_, T> {
             .scan(&from.to_be_bytes(), &mut |key, value| Ok(visit(number(key)?, open_batch(value)?))))
     }
 
+    fn arrival_count(&self) -> Result<u64> {
+        let last = self.ok(self.tables.batches.last_number())?;
+        Ok(last.map_or(0, |last| last + 1))
+    }
+
     fn batch_of(&self, id: EntryId) -> Result<Option<(u64, Batch)>> {
         let Some(key) = self.key(id)? else { return Ok(None) };
         let mut end = None;
@@ -366,8 +371,7 @@ impl Index for View<'_, Table<'_, &'static [u8], &'static [u8]>> {
 
     fn put_batch(&mut self, batch: &Batch) -> Result<()> {
         let header = batch.header();
-        let last = self.ok(self.tables.batches.last_number())?;
-        let arrival = last.map_or(0, |last| last + 1).to_be_bytes();
+        let arrival = self.arrival_count()?.to_be_bytes();
         let log = self.log_or_new(header.writer)?;
         self.put_log(header.writer, Log { reached: Some((header.last(), batch.hash())), ..log })?;
         let put = self.tables.ends.put(&entry_key(log.number, header.last()), &arrival, |_| ());
