@@ -71,6 +71,7 @@ fn one_seed() {
     for node in &world.nodes {
         println!("node {} ({}):", node.at, node.writer.node.short());
         node.disk.tree().iter().for_each(|(path, item)| println!("  {path} {item:?}"));
+        println!("  {}", world.records(node.at));
     }
     if let Err(why) = result {
         panic!("seed {seed}: {why}");

@@ -47,11 +47,7 @@ pub(crate) struct Parcel {
 
 impl Parcel {
     pub(crate) fn of(push: &Push) -> Self {
-        Self {
-            signed: push.batch.signed().clone(),
-            packed: codec::encode(&push.pack()),
-            holes: push.holes.clone(),
-        }
+        Self { signed: push.batch.signed().clone(), packed: codec::encode(&push.pack()), holes: push.holes.clone() }
     }
 }
 
@@ -183,13 +179,7 @@ impl Node {
     }
 
     /// Reads what the walk noted and announces it. `None`: the machine died before the transaction was durable.
-    pub(crate) fn announce(
-        &mut self,
-        rules: &Office,
-        rng: &mut Rng,
-        now_ms: u64,
-        dies: bool,
-    ) -> (Vec<Authored>, bool) {
+    pub(crate) fn announce(&mut self, rules: &Office, rng: &mut Rng, now_ms: u64, dies: bool) -> (Vec<Authored>, bool) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.sort();
         candidates.dedup();
@@ -285,10 +275,8 @@ impl Node {
         let header = batch.header();
         if drop && self.plant == Plant::DropBatch {
             entries.clear();
-            let gone = |at: usize| Hole {
-                index: at as u16,
-                reason: HoleReason::Superseded(header.writer, header.last()),
-            };
+            let gone =
+                |at: usize| Hole { index: at as u16, reason: HoleReason::Superseded(header.writer, header.last()) };
             holes = (0..header.entries.len()).map(gone).collect();
         }
         let time = header.time;

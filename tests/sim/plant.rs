@@ -1,9 +1,7 @@
 //! Planted bugs: each is one a careful engineer could make, and each must be caught by some seed.
 
 use lanyard::base::{ChunkHash, ContentId, RelPath, Writer};
-use lanyard::logic::sync::index::{
-    ChunkPlace, EntryId, Head, Index, Look, MemoryIndex, PathRecord, Result, Walk,
-};
+use lanyard::logic::sync::index::{ChunkPlace, EntryId, Head, Index, Look, MemoryIndex, PathRecord, Result, Walk};
 use lanyard::wire::batch::{Batch, Salted};
 use lanyard::wire::content::ChunkList;
 use lanyard::wire::message::HoleReason;

@@ -228,8 +228,7 @@ impl World {
             for to in 0..self.nodes.len() {
                 let linked = to != at && self.nodes[to].up && self.links[&(at.min(to), at.max(to))];
                 if linked && self.nodes[at].up {
-                    let parcel =
-                        self.nodes[at].parcel(authored.batch.clone(), self.nodes[to].writer.node, &self.rules);
+                    let parcel = self.nodes[at].parcel(authored.batch.clone(), self.nodes[to].writer.node, &self.rules);
                     self.queue.push((at, to, Message::Parcel(Box::new(parcel))));
                 } else if linked {
                     let entries = authored.entries.iter().enumerate().map(|(i, s)| (i as u16, s.clone())).collect();
@@ -493,13 +492,36 @@ impl World {
         let touched = &self.oracle.touched_by_readers;
         let excused = |path: &RelPath| {
             let owner = user::owner(path);
-            touched.iter().any(|t| t.starts_with(path) || path.starts_with(t) || owner.as_ref() == Some(t))
+            let disputed = |t: &RelPath| owner.as_ref().is_some_and(|owner| t.starts_with(owner));
+            touched.iter().any(|t| t.starts_with(path) || path.starts_with(t) || disputed(t))
         };
         let only = |tree: &Tree| -> Tree {
             tree.iter().filter(|(path, _)| !excused(path)).map(|(p, v)| (p.clone(), v.clone())).collect()
         };
         let (office, own) = (only(office), only(own));
         if office == own { Ok(()) } else { Err(format!("the reader differs: {}", difference(&office, &own))) }
+    }
+
+    /// What a node's index says, for people.
+    pub(crate) fn records(&self, at: usize) -> String {
+        let index = &self.nodes[at].index;
+        let mut text = format!("needs {:?}", index.needs(None, usize::MAX).expect("memory"));
+        for frontier in index.frontiers().expect("memory") {
+            text += &format!("\n  log {}:{}", &frontier.writer.node.short()[..3], frontier.seq);
+        }
+        for parcel in &self.nodes[at].parked {
+            text += &format!("\n  parked {parcel:?}").chars().take(80).collect::<String>();
+        }
+        index
+            .walk(&RelPath::root(), &mut |path, record| {
+                let heads: Vec<String> = record.heads.iter().map(|head| describe(&head.salted)).collect();
+                let disk = record.disk.map(|disk| (disk.what, disk.version));
+                let (of, copies, local) = (record.copy_of, record.copies, record.local_only);
+                text += &format!("\n  record {path}: {heads:?} disk {disk:?} copy of {of:?} copies {copies:?} {local}");
+                lanyard::logic::sync::index::Walk::On
+            })
+            .expect("memory");
+        text
     }
 
     /// With everything at rest, one person does one thing: then exactly that is everywhere.
@@ -518,9 +540,10 @@ impl World {
             let family = |path: &RelPath| user::owner(path).unwrap_or_else(|| path.clone());
             let disputed: BTreeSet<RelPath> =
                 before.keys().chain(wanted.keys()).filter(|path| user::is_copy(path)).map(family).collect();
-            let settles = deed.paths.iter().any(|path| {
-                disputed.iter().any(|owner| owner.starts_with(&family(path)) || path.starts_with(owner))
-            });
+            let settles = deed
+                .paths
+                .iter()
+                .any(|path| disputed.iter().any(|owner| owner.starts_with(&family(path)) || path.starts_with(owner)));
             if settles {
                 continue;
             }

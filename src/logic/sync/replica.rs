@@ -171,7 +171,8 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
     let on_disk = record.disk.as_ref().map(|disk| &disk.what);
     let unmeant = |head: &&Head| head.is_live() && *head.what() != draft.what && on_disk != Some(head.what());
     let is_end = matches!(draft.what, What::Tombstone { .. });
-    let Some(head) = own.iter().find(|head| unmeant(head) || (is_end && matches!(draft.disk, After::AsBefore) && head.is_live()))
+    let Some(head) =
+        own.iter().find(|head| unmeant(head) || (is_end && matches!(draft.disk, After::AsBefore) && head.is_live()))
     else {
         return Ok(None);
     };
@@ -187,14 +188,13 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
     let copy = conflict::copy_path(&draft.path, head);
     record.copies.retain(|name| *name != copy);
     index.put_path(&draft.path, &record)?;
-    let beside = index.path(&copy)?.unwrap_or_default();
     Ok(Some(Draft {
         path: copy,
         what: entry.what.clone(),
         mode: entry.mode,
         mtime: entry.mtime,
         time: Some(entry.time),
-        base: joined(beside.heads.iter()),
+        base: VersionVector::default(),
         disk: After::AsBefore,
     }))
 }
@@ -253,7 +253,10 @@ fn write(
     record.local_only = false;
     index.put_path(&draft.path, &record)?;
     index.put_entry_path(id, &draft.path)?;
-    if !alone || matches!(draft.what, What::Tombstone { .. }) {
+    // A file where others already put something below it gives the name to a directory.
+    let is_dir = draft.what == What::Dir;
+    let is_end = matches!(draft.what, What::Tombstone { .. });
+    if !alone || is_end || (!is_dir && reconcile::lives_below(&*index, &draft.path)?) {
         reconcile::mark(index, &draft.path)?;
     }
     Ok(salted)
@@ -320,7 +323,15 @@ fn absorb(
             }
             let what = What::Tombstone { deleted: known.what.content() };
             let base = known.version;
-            drafts.push(Draft { path, what, mode: 0, mtime: FileTime::default(), time: None, base, disk: After::Nothing });
+            drafts.push(Draft {
+                path,
+                what,
+                mode: 0,
+                mtime: FileTime::default(),
+                time: None,
+                base,
+                disk: After::Nothing,
+            });
             Ok(())
         }
         (known, Some(seen)) => {
@@ -379,9 +390,7 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
         Main::Head(head) if *head.what() == seen.what => head.version().clone(),
         Main::ImpliedDir if seen.what == What::Dir => VersionVector::default(),
         Main::Nothing
-            if record.disk.is_none()
-                && is_deleted(record, &seen.what)
-                && index.note(SCANNED_NOTE)?.is_none() =>
+            if record.disk.is_none() && is_deleted(record, &seen.what) && index.note(SCANNED_NOTE)?.is_none() =>
         {
             joined(record.heads.iter())
         }
@@ -430,7 +439,7 @@ fn settle(
     record.disk = None;
     index.put_path(&path, &record)?;
     if let Some(seen) = seen {
-        drafts.push(draft_of(path.clone(), seen, None, joined(record.heads.iter())));
+        drafts.push(draft_of(path.clone(), seen, None, VersionVector::default()));
     }
     let Some(mut owning) = index.path(&owner)? else { return Ok(()) };
     owning.copies.retain(|name| *name != path);
@@ -539,6 +548,7 @@ pub fn receive(
         let path = salted.entry.path.clone();
         if !rules.permits(writer.node, &path, Level::Write) {
             index.put_void(id, &salted)?;
+            reopen(index, writer, &salted.entry.version)?;
             continue;
         }
         index.put_entry_path(id, &path)?;
@@ -550,6 +560,17 @@ pub fn receive(
         }
     }
     if changed.is_empty() && fills { Ok(Received::Known) } else { Ok(Received::Taken(changed)) }
+}
+
+/// What has no effect supersedes nothing: entries that were left out for its sake are asked for again.
+fn reopen(index: &mut dyn Index, own: Writer, version: &VersionVector) -> Result<()> {
+    for (writer, seq) in version.components().iter().filter(|(writer, _)| *writer != own) {
+        let id = EntryId { writer: *writer, seq: *seq };
+        if let Some(HoleReason::Superseded(..)) = index.hole(id)? {
+            index.put_hole(id, Some(HoleReason::Missing))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a version names entries that did not arrive yet; the writer's own earlier ones did.
