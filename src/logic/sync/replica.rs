@@ -403,13 +403,13 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
     Ok(true)
 }
 
-/// Whether what was under the name is a version that still counts and is nowhere else on this disk: then no commit
-/// replaced it, since that would have put it beside first, but a user did.
+/// Whether what was under the name is a version that still counts and does not lie beside it: then no commit replaced
+/// it, since that would have put it beside first, but a user did.
 fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord) -> Result<bool> {
     let Some(disk) = &record.disk else { return Ok(false) };
-    let Some(content) = disk.what.content() else { return Ok(false) };
-    let counts = record.heads.iter().any(|head| *head.what() == disk.what);
-    Ok(counts && index.places_of(content, 2)?.iter().all(|place| place == path))
+    let Some(head) = record.heads.iter().find(|head| *head.what() == disk.what) else { return Ok(false) };
+    let beside = index.path(&conflict::copy_path(path, head))?.and_then(|copy| copy.disk);
+    Ok(beside.is_none_or(|beside| beside.what != disk.what))
 }
 
 fn is_deleted(record: &PathRecord, what: &What) -> bool {
