@@ -185,7 +185,7 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
     if entry.what == What::Dir {
         return Ok(None);
     }
-    let copy = conflict::copy_path(&draft.path, head);
+    let Some(copy) = reconcile::copy_name(&*index, &draft.path, head)? else { return Ok(None) };
     record.copies.retain(|name| *name != copy);
     index.put_path(&draft.path, &record)?;
     Ok(Some(Draft {
@@ -408,7 +408,8 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
 fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord) -> Result<bool> {
     let Some(disk) = &record.disk else { return Ok(false) };
     let Some(head) = record.heads.iter().find(|head| *head.what() == disk.what) else { return Ok(false) };
-    let beside = index.path(&conflict::copy_path(path, head))?.and_then(|copy| copy.disk);
+    let Some(copy) = reconcile::copy_name(index, path, head)? else { return Ok(false) };
+    let beside = index.path(&copy)?.and_then(|copy| copy.disk);
     Ok(beside.is_none_or(|beside| beside.what != disk.what))
 }
 
