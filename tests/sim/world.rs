@@ -231,13 +231,7 @@ impl World {
                     let parcel = self.nodes[at].parcel(authored.batch.clone(), self.nodes[to].writer.node, &self.rules);
                     self.queue.push((at, to, Message::Parcel(Box::new(parcel))));
                 } else if linked {
-                    let entries = authored.entries.iter().enumerate().map(|(i, s)| (i as u16, s.clone())).collect();
-                    let push = lanyard::logic::sync::replica::Push {
-                        batch: authored.batch.clone(),
-                        entries,
-                        holes: Vec::new(),
-                    };
-                    self.queue.push((at, to, Message::Parcel(Box::new(Parcel::of(&push)))));
+                    self.queue.push((at, to, Message::Parcel(Box::new(Parcel::whole(&authored)))));
                 }
             }
             if !died {
@@ -500,6 +494,35 @@ impl World {
         };
         let (office, own) = (only(office), only(own));
         if office == own { Ok(()) } else { Err(format!("the reader differs: {}", difference(&office, &own))) }
+    }
+
+    /// All that was ever signed reaches a new node in some order, with its clock anywhere: the same files come out.
+    pub(crate) fn replay(&self, rng: &mut Rng) -> Result<(), String> {
+        let mut node = Node::new(self.nodes.len(), rng, Plant::Nothing);
+        let mut parcels: Vec<Parcel> = self.archive.iter().map(Parcel::whole).collect();
+        rng.shuffle(&mut parcels);
+        for parcel in parcels {
+            node.receive(parcel, &self.rules, self.now_ms, false)?;
+        }
+        if !node.parked.is_empty() {
+            return Err(format!("{} batches stay early for ever", node.parked.len()));
+        }
+        for _ in 0..ROUNDS_MAX {
+            let mut needs = node.index.needs(None, usize::MAX).expect("memory");
+            if needs.is_empty() {
+                break;
+            }
+            rng.shuffle(&mut needs);
+            for path in needs {
+                for action in node.plan(&path, self.now_ms) {
+                    let wanted = action.target.content().map(|(id, _)| id);
+                    let bytes = wanted.and_then(|id| self.nodes.iter().chain([&node]).find_map(|n| n.local(id)));
+                    node.act(&action, bytes, self.now_ms, false);
+                }
+            }
+        }
+        let (tree, office) = (node.disk.tree(), self.nodes[0].disk.tree());
+        if tree == office { Ok(()) } else { Err(format!("another order: {}", difference(&office, &tree))) }
     }
 
     /// What a node's index says, for people.

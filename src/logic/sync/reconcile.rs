@@ -64,14 +64,23 @@ impl Target {
 
 /// Adds a version to a path. Returns whether it is one of the heads now.
 pub fn merge(record: &mut PathRecord, head: Head) -> bool {
-    let seen = |other: &Head| matches!(head.version().compare(other.version()), Causality::Before | Causality::Equal);
-    if record.heads.iter().any(seen) {
+    if record.heads.iter().any(|other| yields(&head, other)) {
         return false;
     }
-    record.heads.retain(|other| head.version().compare(other.version()) != Causality::After);
+    record.heads.retain(|other| !yields(other, &head));
     let at = record.heads.partition_point(|other| other.id < head.id);
     record.heads.insert(at, head);
     true
+}
+
+/// Whether `this` is seen by `other`. Two that claim to have seen each other were made by liars; the greater id stays,
+/// so that not even these can make the order of arrival matter.
+fn yields(this: &Head, other: &Head) -> bool {
+    match this.version().compare(other.version()) {
+        Causality::Before => true,
+        Causality::Equal => this.id <= other.id,
+        Causality::After | Causality::Concurrent => false,
+    }
 }
 
 /// Whether any path below `path` has a live version.
