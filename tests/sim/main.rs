@@ -8,6 +8,7 @@ mod node;
 mod oracle;
 mod plant;
 mod rng;
+mod scenario;
 mod user;
 mod world;
 

@@ -459,6 +459,30 @@ impl World {
         Ok(())
     }
 
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    pub(crate) fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+    }
+
+    /// One node looks at everything and tells the others, who listen and do nothing yet.
+    pub(crate) fn scan_and_send(&mut self, at: usize) -> Result<(), String> {
+        self.faulty = false;
+        self.nodes[at].scan_due = false;
+        self.nodes[at].scan(&RelPath::root());
+        self.announce(at)
+    }
+
+    pub(crate) fn deliver_all(&mut self) -> Result<(), String> {
+        self.faulty = false;
+        while !self.queue.is_empty() {
+            self.deliver()?;
+        }
+        Ok(())
+    }
+
     /// Judges an office at rest.
     pub(crate) fn judge(&self) -> Result<(), String> {
         let first = self.nodes[0].disk.tree();
