@@ -28,6 +28,8 @@ const PURE: &[&str] = &["base", "wire", "logic"];
 const UPWARD: &[(&str, &str, &str)] = &[
     ("src/cli/up.rs", "node", "`up` is the node: there is no node yet that it could ask"),
     ("src/cli/demo.rs", "node", "`demo` starts the nodes that it shows"),
+    ("src/cli/client.rs", "node", "the node's places say where its socket is, also while no node runs to be asked"),
+    ("src/cli/logging.rs", "node", "the level comes from the configuration, and is needed before a node runs"),
 ];
 
 /// Pure files that may name a hash map: (file, why its order is never seen).
@@ -35,6 +37,12 @@ const HASH_MAPS: &[(&str, &str)] = &[];
 
 /// Files beyond `LINES_MAX`: (file, why it is not cut).
 const LONG: &[(&str, &str)] = &[];
+
+/// Files that may have an ignored test: (file, why it is none).
+const IGNORED: &[(&str, &str)] = &[
+    ("tests/e2e/harness.rs", "the hand that other tests start inside a host; by itself it does nothing"),
+    ("tests/store/failure.rs", "the processes that other tests start and kill; by themselves they do nothing"),
+];
 
 /// Longest file. Source: the house style; what is longer is read by nobody.
 const LINES_MAX: usize = 800;
@@ -66,7 +74,7 @@ const OUTSIDE: &[&[&str]] = &[
     &["mdns_sd"],
     &["hyper"],
     &["if_addrs"],
-    &["jiff"],
+    &["jiff", "tz", "TimeZone", "system"],
     &["directories"],
 ];
 
@@ -188,6 +196,7 @@ fn an_outside_thing_in_a_pure_layer_is_found() {
         "use std::collections::HashMap;",
         "fn f(seen: &std::collections::HashSet<u8>) {}",
         "use std::sync::Mutex;",
+        "fn f() -> u64 { jiff::Timestamp::now().as_second() as u64 }",
     ];
     for text in bad {
         for layer in PURE {
@@ -240,7 +249,7 @@ fn a_name_that_says_nothing_is_found() {
         assert!(!names(&Text::of("src/base/x.rs", text)).is_empty(), "{text}");
     }
     assert!(!names(&Text::of("src/shell/utils.rs", "//! Things.")).is_empty());
-    assert!(names(&Text::of("src/cli/get.rs", "fn get() {} fn budget_ms() {}")).is_empty());
+    assert!(names(&Text::of("src/cli/get.rs", "fn get() {} fn get_mut() {} fn budget_ms() {}")).is_empty());
 }
 
 #[test]
@@ -337,6 +346,9 @@ fn purity(file: &Text) -> Vec<String> {
         if let Some(outside) = OUTSIDE.iter().find(|with| begins(with)) {
             faults.push(format!("{at}: {} is outside; core::net has addresses as values", outside.join("::")));
         }
+        if path.len() > 1 && path.last().is_some_and(|name| name == "now") {
+            faults.push(format!("{at}: {} reads a clock", path.join("::")));
+        }
         for name in &path {
             if OUTSIDE_NAMES.contains(&name.as_str()) {
                 faults.push(format!("{at}: a pure layer has no `{name}`"));
@@ -380,7 +392,8 @@ fn leftovers(file: &Text) -> Vec<String> {
         if matches!(a.as_str(), "todo" | "unimplemented" | "dbg") && b == "!" && matches!(c.as_str(), "(" | "[" | "{") {
             faults.push(format!("{}:{line}: `{a}!` is left", file.path));
         }
-        if a == "#" && b == "[" && c == "ignore" {
+        let excused = IGNORED.iter().any(|(path, _)| *path == file.path);
+        if a == "#" && b == "[" && c == "ignore" && !excused {
             faults.push(format!("{}:{line}: a test is ignored", file.path));
         }
     }
@@ -396,7 +409,7 @@ fn names(file: &Text) -> Vec<String> {
     for pair in tokens(&file.code).windows(2) {
         let [(line, keyword), (_, name)] = pair else { continue };
         let empty = match keyword.as_str() {
-            "fn" => name.starts_with("get_"),
+            "fn" => name.starts_with("get_") && name != "get_mut",
             "struct" | "enum" | "trait" | "type" => name.ends_with("Manager") || name.ends_with("Helper"),
             _ => false,
         };

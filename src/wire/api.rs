@@ -1,1 +1,368 @@
-//! Shapes of the local API.
+//! Shapes of the local API: what the command line asks a node, and what it answers.
+//!
+//! Page: `docs/spec/api.md`. HTTP/1.1 with JSON over a Unix socket; each request is one route, reads are `GET`,
+//! the rest is `POST` with a JSON object. A failure is a `Failure` with a 4xx or 5xx status. `GET /v1/events` is a
+//! stream of server-sent events (`Stamped`). Rules of every shape:
+//! 1. a request with a field that this node does not know is refused, for it may mean something; an answer may
+//!    have more fields than its reader knows;
+//! 2. times are RFC 3339 in UTC (`UtcTime`), durations end in `_ms`, paths are in the escaped form (`PathText`),
+//!    node ids in their text form, mesh and folder ids in hexadecimal.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use crate::base::{Level, Role};
+
+mod answer;
+mod event;
+mod failure;
+mod text;
+
+pub use answer::{
+    Alert, Amount, Dropped, Folder, FolderBrief, FolderState, Founded, Got, Invitation, InvitationOutcome,
+    InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Peer, Response, Shared, Standing, Started, Status,
+    Stopping, Term, ThisNode, Waited,
+};
+pub use event::{Change, Event, JoinStep, Stamped};
+pub use failure::{Failure, FailureKind};
+pub use text::{PathText, UtcTime};
+
+/// Longest body of a request. A guess with room: the longest honest one is a ticket of some 2 KiB.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Longest body of an answer that a client reads. A guess: 50 members and 5,000 folders at 1 KiB each fit.
+pub const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest one event of the stream that a client reads: a path at its longest, fully escaped, and its frame.
+pub const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// The route of the stream of events.
+pub const EVENTS_PATH: &str = "/v1/events";
+
+/// What a node can be asked. Events are asked of the API itself, see `EVENTS_PATH`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// This node, its mesh, peers, folders, coordinator, alerts. Answer: `Status`.
+    Status,
+    /// Every member. Answer: a list of `Member`.
+    Nodes,
+    /// Every folder that this node may see. Answer: a list of `Folder`.
+    Folders,
+    /// Share a directory. Answer: `Shared`.
+    Share(Share),
+    /// Receive a folder, or fetch one path of it. Answer: `Got`.
+    Get(Get),
+    /// Stop receiving a folder; files stay. Answer: `Dropped`.
+    Drop(DropFolder),
+    /// Open an invitation. Answer: `Invitation`.
+    Invite(Invite),
+    /// Answered once the invitation is used, expired or void. Answer: `InvitationOutcome`.
+    InviteOutcome(InviteOutcome),
+    /// Join a mesh; answered once admitted. Answer: `Joined`.
+    Join(Join),
+    /// Leave the mesh. Answer: `Left`.
+    Leave,
+    /// Answered once this node has all it should have from connected peers, and told them all it has. Answer: `Waited`.
+    Wait(Wait),
+    /// End the node cleanly; answered before it ends. Answer: `Stopping`.
+    Shutdown,
+}
+
+/// See `Request::Share`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// Absolute path of the directory; its last component is made where it does not exist.
+    pub path: PathText,
+    /// Name of the folder; the directory's own where none is given.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What every member may do there; write where nothing is said.
+    #[serde(default)]
+    pub everyone: Option<Level>,
+}
+
+/// See `Request::Get`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Get {
+    /// Name or id of the folder.
+    pub folder: String,
+    /// Only this path inside the folder.
+    #[serde(default)]
+    pub inside: Option<PathText>,
+    /// Absolute path to receive at; the node's own place for folders where none is given.
+    #[serde(default)]
+    pub path: Option<PathText>,
+}
+
+/// See `Request::Drop`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropFolder {
+    /// Name or id of the folder.
+    pub folder: String,
+}
+
+/// See `Request::Invite`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invite {
+    /// Role of the new node.
+    pub role: Role,
+    /// How long the code is good for, in milliseconds.
+    pub expires_ms: u64,
+    /// Levels the new node is granted on top of what everyone may.
+    #[serde(default)]
+    pub folders: Vec<InviteFolder>,
+    /// A ticket instead of a spoken code, for machines without a person in front.
+    #[serde(default)]
+    pub ticket: bool,
+}
+
+/// One `--folder NAME=LEVEL` of an invitation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InviteFolder {
+    /// Name or id of the folder.
+    pub folder: String,
+    /// Level of the new node there.
+    pub level: Level,
+}
+
+/// See `Request::InviteOutcome`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InviteOutcome {
+    /// `Invitation::id`.
+    pub id: String,
+}
+
+/// See `Request::Join`. Exactly one of `code` and `ticket` is given.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// The spoken code.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// The text of a ticket.
+    #[serde(default)]
+    pub ticket: Option<String>,
+    /// New name of this node.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `HOST:PORT` of the inviting node, where it is not found by itself.
+    #[serde(default)]
+    pub at: Option<String>,
+    /// Absolute path of the directory under which folders are received.
+    #[serde(default)]
+    pub into: Option<PathText>,
+    /// Folders are only offered, not received.
+    #[serde(default)]
+    pub no_folders: bool,
+}
+
+/// See `Request::Wait`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// Name or id of the one folder to wait for; all where none is given.
+    #[serde(default)]
+    pub folder: Option<String>,
+    /// Give up after this many milliseconds with a failure of kind `timed_out`.
+    pub timeout_ms: u64,
+}
+
+/// A body where nothing is to be said.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Why bytes that came over HTTP are no request. Nothing was asked of the node.
+#[derive(Debug, thiserror::Error)]
+pub enum BadRequest {
+    /// No such route.
+    #[error("this node's API has no route {path}")]
+    Route {
+        /// What was asked for.
+        path: String,
+    },
+    /// The route exists under the other method.
+    #[error("{path} is asked with {method}")]
+    Method {
+        /// What was asked for.
+        path: &'static str,
+        /// How it should have been.
+        method: &'static str,
+    },
+    /// The body is not the JSON that the route takes.
+    #[error("the body of {path} is not what it takes")]
+    Body {
+        /// What was asked for.
+        path: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+}
+
+/// Every route: path, method.
+const ROUTES: [(&str, &str); 12] = [
+    ("/v1/status", "GET"),
+    ("/v1/nodes", "GET"),
+    ("/v1/folders", "GET"),
+    ("/v1/share", "POST"),
+    ("/v1/get", "POST"),
+    ("/v1/drop", "POST"),
+    ("/v1/invite", "POST"),
+    ("/v1/invite/outcome", "POST"),
+    ("/v1/join", "POST"),
+    ("/v1/leave", "POST"),
+    ("/v1/wait", "POST"),
+    ("/v1/shutdown", "POST"),
+];
+
+impl Request {
+    /// The request's method and path.
+    pub fn route(&self) -> (&'static str, &'static str) {
+        let at = match self {
+            Self::Status => 0,
+            Self::Nodes => 1,
+            Self::Folders => 2,
+            Self::Share(_) => 3,
+            Self::Get(_) => 4,
+            Self::Drop(_) => 5,
+            Self::Invite(_) => 6,
+            Self::InviteOutcome(_) => 7,
+            Self::Join(_) => 8,
+            Self::Leave => 9,
+            Self::Wait(_) => 10,
+            Self::Shutdown => 11,
+        };
+        let (path, method) = ROUTES[at];
+        (method, path)
+    }
+
+    /// The request's body; empty for reads.
+    pub fn body(&self) -> Vec<u8> {
+        let json = match self {
+            Self::Status | Self::Nodes | Self::Folders => return Vec::new(),
+            Self::Share(ask) => serde_json::to_vec(ask),
+            Self::Get(ask) => serde_json::to_vec(ask),
+            Self::Drop(ask) => serde_json::to_vec(ask),
+            Self::Invite(ask) => serde_json::to_vec(ask),
+            Self::InviteOutcome(ask) => serde_json::to_vec(ask),
+            Self::Join(ask) => serde_json::to_vec(ask),
+            Self::Wait(ask) => serde_json::to_vec(ask),
+            Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
+        };
+        json.expect("requests have only text keys")
+    }
+
+    /// Reads what `route` and `body` write. `body` is at most `REQUEST_BYTES_MAX` long. An empty body means `{}`.
+    pub fn from_http(method: &str, path: &str, body: &[u8]) -> Result<Self, BadRequest> {
+        let Some((path, expected)) = ROUTES.into_iter().find(|(known, _)| *known == path) else {
+            return Err(BadRequest::Route { path: path.chars().take(100).collect() });
+        };
+        if method != expected {
+            return Err(BadRequest::Method { path, method: expected });
+        }
+        Ok(match path {
+            "/v1/status" => Self::Status,
+            "/v1/nodes" => Self::Nodes,
+            "/v1/folders" => Self::Folders,
+            "/v1/share" => Self::Share(read(path, body)?),
+            "/v1/get" => Self::Get(read(path, body)?),
+            "/v1/drop" => Self::Drop(read(path, body)?),
+            "/v1/invite" => Self::Invite(read(path, body)?),
+            "/v1/invite/outcome" => Self::InviteOutcome(read(path, body)?),
+            "/v1/join" => Self::Join(read(path, body)?),
+            "/v1/leave" => read::<Nothing>(path, body).map(|_| Self::Leave)?,
+            "/v1/wait" => Self::Wait(read(path, body)?),
+            _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
+        })
+    }
+}
+
+impl BadRequest {
+    /// The HTTP status that says so.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Route { .. } => 404,
+            Self::Method { .. } => 405,
+            Self::Body { .. } => 400,
+        }
+    }
+
+    /// The failure that says so.
+    pub fn to_failure(&self) -> Failure {
+        let failure = Failure::new(FailureKind::Usage, self.to_string());
+        match self {
+            Self::Route { .. } | Self::Method { .. } => {
+                failure.hint("the command line and the node may be of different versions: update both")
+            }
+            Self::Body { source, .. } => failure.because(source),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &'static str, body: &[u8]) -> Result<T, BadRequest> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|source| BadRequest::Body { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_request() -> Vec<Request> {
+        let path = PathText::from_bytes(b"/srv/caf\xe9");
+        vec![
+            Request::Status,
+            Request::Nodes,
+            Request::Folders,
+            Request::Share(Share { path: path.clone(), name: Some("plans".into()), everyone: Some(Level::Read) }),
+            Request::Get(Get { folder: "plans".into(), inside: None, path: Some(path.clone()) }),
+            Request::Drop(DropFolder { folder: "plans".into() }),
+            Request::Invite(Invite {
+                role: Role::Member,
+                expires_ms: 600_000,
+                folders: vec![InviteFolder { folder: "plans".into(), level: Level::Write }],
+                ticket: false,
+            }),
+            Request::InviteOutcome(InviteOutcome { id: "4".into() }),
+            Request::Join(Join {
+                code: Some("4-harvest-violin".into()),
+                ticket: None,
+                name: None,
+                at: Some("10.0.0.2:47474".into()),
+                into: Some(path),
+                no_folders: true,
+            }),
+            Request::Leave,
+            Request::Wait(Wait { folder: None, timeout_ms: 60_000 }),
+            Request::Shutdown,
+        ]
+    }
+
+    #[test]
+    fn every_request_survives_its_route_and_body() {
+        for request in every_request() {
+            let (method, path) = request.route();
+            let back = Request::from_http(method, path, &request.body()).expect("own request");
+            assert_eq!(back, request);
+        }
+        assert_eq!(every_request().len(), ROUTES.len());
+    }
+
+    #[test]
+    fn what_is_no_request_is_named() {
+        let unknown = Request::from_http("GET", "/v1/nothing", b"").expect_err("no route");
+        assert_eq!(unknown.status(), 404);
+        let method = Request::from_http("GET", "/v1/share", b"").expect_err("wrong method");
+        assert_eq!(method.status(), 405);
+        for body in [&b"{"[..], b"[]", b"{}", b"{\"folder\":\"x\",\"force\":true}", b"\xff", b"{\"folder\":1}"] {
+            let bad = Request::from_http("POST", "/v1/drop", body).expect_err("wrong body");
+            assert_eq!(bad.status(), 400);
+            assert_eq!(bad.to_failure().kind, FailureKind::Usage);
+        }
+        assert!(Request::from_http("POST", "/v1/leave", b"{\"now\":true}").is_err());
+        assert!(Request::from_http("POST", "/v1/leave", b"").is_ok());
+    }
+}

@@ -8,6 +8,7 @@
 //! in the index, not here: `room` says how many more contents may be handed over.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::base::{ContentId, NodeId, RelPath};
 use crate::wire::content::{CHUNK_BYTES_MAX, ChunkList, ChunkRecord, Leaf, Leaves};
@@ -93,7 +94,7 @@ struct Large {
     leaves: Option<Verified<Leaves>>,
     asked_leaves: BTreeSet<u32>,
     got_leaves: BTreeMap<u32, Leaf>,
-    list: Option<ChunkList>,
+    list: Option<Arc<ChunkList>>,
     missing: VecDeque<u64>,
     flying: BTreeSet<u64>,
 }
@@ -110,6 +111,11 @@ pub struct Fetch {
 }
 
 impl Fetch {
+    /// A scheduler whose request numbers follow `number`.
+    pub fn numbered_from(number: u64) -> Self {
+        Self { next: number, ..Self::default() }
+    }
+
     /// How many more small and large contents may be handed over.
     pub fn room(&self) -> (usize, usize) {
         (SMALL_MAX.saturating_sub(self.small.len()), LARGE_MAX.saturating_sub(self.large.len()))
@@ -170,7 +176,7 @@ impl Fetch {
     }
 
     /// The chunk list of a large content is known, and which of its chunks are missing here.
-    pub fn listed(&mut self, content: ContentId, list: ChunkList, missing: Vec<u64>) {
+    pub fn listed(&mut self, content: ContentId, list: Arc<ChunkList>, missing: Vec<u64>) {
         if let Some(large) = self.large.get_mut(&content) {
             large.list = Some(list);
             large.missing = missing.into();
@@ -191,11 +197,6 @@ impl Fetch {
     pub fn record(&self, content: ContentId, index: u64) -> Option<ChunkRecord> {
         let list = self.large.get(&content)?.list.as_ref()?;
         list.records.get(usize::try_from(index).ok()?).copied()
-    }
-
-    /// The list of a large content, once it is known.
-    pub fn list(&self, content: ContentId) -> Option<&ChunkList> {
-        self.large.get(&content)?.list.as_ref()
     }
 
     /// The leaf hashes of a large content, once they are known.
@@ -297,10 +298,10 @@ impl Fetch {
     fn ask_large(&mut self, now_ms: u64, requests: &mut Vec<Request>) {
         let contents: Vec<ContentId> = self.large.keys().copied().collect();
         for content in contents {
-            loop {
-                let Some(large) = self.large.get_mut(&content) else { break };
-                let Some((part, bytes)) = large.next_part() else { break };
-                let Some(peer) = choose(&self.peers, content, bytes) else { break };
+            while let Some(large) = self.large.get_mut(&content)
+                && let Some((part, bytes)) = large.next_part()
+                && let Some(peer) = choose(&self.peers, content, bytes)
+            {
                 large.take_part(part);
                 let want = large.want.clone();
                 requests.push(self.fly(peer, want, part, now_ms));
@@ -461,7 +462,7 @@ mod tests {
         fetch.leaves_arrived(list.id(), leaves);
         let (_, arrived) = fetch.leaf_arrived(request.number, 0, leaf).expect("the only leaf");
         assert_eq!(arrived, list);
-        fetch.listed(list.id(), arrived, vec![1, 3]);
+        fetch.listed(list.id(), Arc::new(arrived), vec![1, 3]);
         let asked = fetch.next_requests(0);
         assert_eq!(asked.len(), 2);
         assert_eq!(fetch.arrived(asked[0].number), None);

@@ -87,6 +87,14 @@ impl PathRecord {
         *self == Self::default()
     }
 
+    /// The file content that is on this disk under this name, and its bytes.
+    pub fn content_on_disk(&self) -> Option<(ContentId, u64)> {
+        match self.disk.as_ref()?.what {
+            What::File { bytes, content } => Some((content, bytes)),
+            _ => None,
+        }
+    }
+
     /// The version with this id.
     pub fn head(&self, id: EntryId) -> Option<&Head> {
         self.heads.iter().find(|head| head.id == id)
@@ -108,6 +116,27 @@ pub struct ChunkPlace {
     pub path: RelPath,
     /// Where in it, bytes.
     pub offset: u64,
+}
+
+/// How much is on this disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Regular files.
+    pub files: u64,
+    /// Bytes of their contents.
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// These totals after one name changed from one content, with its bytes, to another.
+    pub fn changed(self, before: Option<(ContentId, u64)>, now: Option<(ContentId, u64)>) -> Self {
+        let count = |held: Option<(ContentId, u64)>| held.map_or((0, 0), |(_, bytes)| (1, bytes));
+        let (gone, came) = (count(before), count(now));
+        Self {
+            files: self.files.wrapping_sub(gone.0).wrapping_add(came.0),
+            bytes: self.bytes.wrapping_sub(gone.1).wrapping_add(came.1),
+        }
+    }
 }
 
 /// Whether a walk goes on.
@@ -140,6 +169,8 @@ pub trait Look {
     fn frontiers(&self) -> Result<Vec<Frontier>>;
     /// Batches in the order in which they arrived here, from arrival number `from` on.
     fn arrivals(&self, from: u64, visit: &mut dyn FnMut(u64, Batch) -> Walk) -> Result<()>;
+    /// The arrival number that the next batch will have.
+    fn arrival_count(&self) -> Result<u64>;
     /// The batch that holds an entry, with its arrival number.
     fn batch_of(&self, id: EntryId) -> Result<Option<(u64, Batch)>>;
     /// Which path an entry is about.
@@ -148,7 +179,7 @@ pub trait Look {
     fn void(&self, id: EntryId) -> Result<Option<Salted>>;
     /// Why an entry is missing.
     fn hole(&self, id: EntryId) -> Result<Option<HoleReason>>;
-    /// The chunk list of a content that is on this disk.
+    /// The chunk list of a content, as long as a name on this disk has the content.
     fn chunk_list(&self, content: ContentId) -> Result<Option<ChunkList>>;
     /// Some names on this disk that have a content; at most `most`.
     fn places_of(&self, content: ContentId, most: usize) -> Result<Vec<RelPath>>;
@@ -158,6 +189,8 @@ pub trait Look {
     fn needs(&self, after: Option<&RelPath>, most: usize) -> Result<Vec<RelPath>>;
     /// How many such names there are.
     fn need_count(&self) -> Result<u64>;
+    /// How many files are on this disk, and their bytes.
+    fn totals(&self) -> Result<Totals>;
     /// Entries that a peer withheld or did not have; at most `most`.
     fn holes_to_ask(&self, most: usize) -> Result<Vec<EntryId>>;
     /// A small value kept beside the index.
@@ -166,7 +199,8 @@ pub trait Look {
 
 /// Reading and changing it, inside one transaction.
 pub trait Index: Look {
-    /// Replaces the record of a name; an empty one is removed. Keeps `places_of` in step with `disk`.
+    /// Replaces the record of a name; an empty one is removed. Keeps `places_of` and `totals` in step with `disk`. A
+    /// content that no name has any more is forgotten, with its chunk list and the places of its chunks.
     fn put_path(&mut self, path: &RelPath, record: &PathRecord) -> Result<()>;
     /// Appends a batch to its writer's log.
     fn put_batch(&mut self, batch: &Batch) -> Result<()>;
@@ -176,7 +210,8 @@ pub trait Index: Look {
     fn put_void(&mut self, id: EntryId, salted: &Salted) -> Result<()>;
     /// Notes why an entry is missing; `None`: it is not.
     fn put_hole(&mut self, id: EntryId, reason: Option<HoleReason>) -> Result<()>;
-    /// Keeps the chunk list of a content at a place on this disk.
+    /// Keeps the chunk list of a content, and that `at` on this disk has it. The record of `at` may follow later:
+    /// until then the content stays known, also when every other name gives it up, as in a rename.
     fn put_chunk_list(&mut self, content: ContentId, list: &ChunkList, at: &RelPath) -> Result<()>;
     /// Notes whether a name differs from what it should be.
     fn put_need(&mut self, path: &RelPath, needed: bool) -> Result<()>;
@@ -196,9 +231,28 @@ pub struct MemoryIndex {
     holes: BTreeMap<EntryId, HoleReason>,
     lists: BTreeMap<ContentId, ChunkList>,
     places: BTreeSet<(ContentId, RelPath)>,
-    chunks: BTreeMap<ChunkHash, (RelPath, u64)>,
+    announced: BTreeMap<RelPath, ContentId>,
+    chunks: BTreeMap<ChunkHash, (ContentId, u64)>,
+    totals: Totals,
     needs: BTreeSet<RelPath>,
     notes: BTreeMap<String, Vec<u8>>,
+}
+
+impl MemoryIndex {
+    /// A name has a content no more; the last one takes what is known of the content with it.
+    fn give_up(&mut self, content: ContentId, path: &RelPath) {
+        self.places.remove(&(content, path.clone()));
+        let from = (content, RelPath::root());
+        if self.places.range(from..).next().is_some_and(|(other, _)| *other == content) {
+            return;
+        }
+        let list = self.lists.remove(&content).unwrap_or_default();
+        for record in list.records {
+            if self.chunks.get(&record.hash).is_some_and(|(of, _)| *of == content) {
+                self.chunks.remove(&record.hash);
+            }
+        }
+    }
 }
 
 impl Look for MemoryIndex {
@@ -238,6 +292,10 @@ impl Look for MemoryIndex {
         Ok(())
     }
 
+    fn arrival_count(&self) -> Result<u64> {
+        Ok(self.batches.len() as u64)
+    }
+
     fn batch_of(&self, id: EntryId) -> Result<Option<(u64, Batch)>> {
         let Some((end, at)) = self.batch_ends.range(id..).next() else { return Ok(None) };
         let batch = &self.batches[usize::try_from(*at).expect("an index in memory is small")];
@@ -268,7 +326,9 @@ impl Look for MemoryIndex {
     }
 
     fn place_of_chunk(&self, chunk: ChunkHash) -> Result<Option<ChunkPlace>> {
-        Ok(self.chunks.get(&chunk).map(|(path, offset)| ChunkPlace { path: path.clone(), offset: *offset }))
+        let Some((content, offset)) = self.chunks.get(&chunk) else { return Ok(None) };
+        let path = self.places_of(*content, 1)?.pop();
+        Ok(path.map(|path| ChunkPlace { path, offset: *offset }))
     }
 
     fn needs(&self, after: Option<&RelPath>, most: usize) -> Result<Vec<RelPath>> {
@@ -278,6 +338,10 @@ impl Look for MemoryIndex {
 
     fn need_count(&self) -> Result<u64> {
         Ok(self.needs.len() as u64)
+    }
+
+    fn totals(&self) -> Result<Totals> {
+        Ok(self.totals)
     }
 
     fn holes_to_ask(&self, most: usize) -> Result<Vec<EntryId>> {
@@ -292,13 +356,16 @@ impl Look for MemoryIndex {
 
 impl Index for MemoryIndex {
     fn put_path(&mut self, path: &RelPath, record: &PathRecord) -> Result<()> {
-        let content = |r: &PathRecord| r.disk.as_ref().and_then(|disk| disk.what.content());
-        let before = self.paths.get(path).and_then(content);
-        if let Some(gone) = before.filter(|before| content(record) != Some(*before)) {
-            self.places.remove(&(gone, path.clone()));
-        }
-        if let Some(now) = content(record) {
+        let before = self.paths.get(path).and_then(PathRecord::content_on_disk);
+        let now = record.content_on_disk();
+        self.totals = self.totals.changed(before, now);
+        let [before, now] = [before, now].map(|held| held.map(|(content, _)| content));
+        let announced = self.announced.remove(path);
+        if let Some(now) = now {
             self.places.insert((now, path.clone()));
+        }
+        for gone in [before, announced].into_iter().flatten().filter(|gone| Some(*gone) != now) {
+            self.give_up(gone, path);
         }
         if record.is_empty() {
             self.paths.remove(path);
@@ -339,10 +406,20 @@ impl Index for MemoryIndex {
     fn put_chunk_list(&mut self, content: ContentId, list: &ChunkList, at: &RelPath) -> Result<()> {
         let mut offset = 0;
         for record in &list.records {
-            self.chunks.insert(record.hash, (at.clone(), offset));
+            self.chunks.insert(record.hash, (content, offset));
             offset += u64::from(record.bytes);
         }
         self.lists.insert(content, list.clone());
+        let held = self.paths.get(at).and_then(PathRecord::content_on_disk);
+        let before = if held.is_some_and(|(held, _)| held == content) {
+            self.announced.remove(at)
+        } else {
+            self.places.insert((content, at.clone()));
+            self.announced.insert(at.clone(), content)
+        };
+        if let Some(before) = before.filter(|before| *before != content) {
+            self.give_up(before, at);
+        }
         Ok(())
     }
 

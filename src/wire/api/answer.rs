@@ -1,0 +1,382 @@
+//! What a node answers.
+
+use serde::{Deserialize, Serialize};
+
+use super::{PathText, UtcTime};
+use crate::base::{Level, Role};
+
+/// The answer to a `Request`; in JSON just what it holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "one answer lives for one request")]
+pub enum Response {
+    /// To `Request::Status`.
+    Status(Status),
+    /// To `Request::Nodes`.
+    Nodes(Vec<Member>),
+    /// To `Request::Folders`.
+    Folders(Vec<Folder>),
+    /// To `Request::Share`.
+    Shared(Shared),
+    /// To `Request::Get`.
+    Got(Got),
+    /// To `Request::Drop`.
+    Dropped(Dropped),
+    /// To `Request::Invite`.
+    Invitation(Invitation),
+    /// To `Request::InviteOutcome`.
+    InvitationOutcome(InvitationOutcome),
+    /// To `Request::Join`.
+    Joined(Joined),
+    /// To `Request::Leave`.
+    Left(Left),
+    /// To `Request::Wait`.
+    Waited(Waited),
+    /// To `Request::Shutdown`.
+    Stopping(Stopping),
+}
+
+/// Files and bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Amount {
+    /// Number of files.
+    pub files: u64,
+    /// Their length in bytes.
+    pub bytes: u64,
+}
+
+/// A node by id and name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeRef {
+    /// Text form of the node id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A mesh by id and name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MeshRef {
+    /// Mesh id in hexadecimal.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// This node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ThisNode {
+    /// Text form of the node id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Version of the running program.
+    pub version: String,
+    /// Where it listens for peers; empty while it cannot.
+    #[serde(default)]
+    pub listen: Vec<String>,
+}
+
+/// What this node is to its mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// There is no mesh yet.
+    NoMesh,
+    /// It founded its mesh and nobody else is in it.
+    Alone,
+    /// A member.
+    Member,
+    /// An admin.
+    Admin,
+    /// Its membership was taken away.
+    Expelled,
+}
+
+/// Answer to `Request::Status`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// This node.
+    pub node: ThisNode,
+    /// Its mesh; null where there is none.
+    pub mesh: Option<MeshRef>,
+    /// What it is there.
+    pub standing: Standing,
+    /// Address of its page; null where there is none.
+    pub page: Option<String>,
+    /// The other members.
+    pub peers: Vec<Peer>,
+    /// Folders, received here or only offered.
+    pub folders: Vec<Folder>,
+    /// The coordinator; null where none is elected.
+    pub coordinator: Option<Term>,
+    /// What needs a person.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
+}
+
+/// Another member, as this node sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Text form of the node id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether there is a link now.
+    pub connected: bool,
+    /// `HOST:PORT` of the link, or the last known one.
+    pub address: Option<String>,
+}
+
+/// A member, for `Request::Nodes`; this node too.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Text form of the node id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: Role,
+    /// Whether it is the node that answers.
+    pub this: bool,
+    /// Whether there is a link now; true for this node.
+    pub connected: bool,
+    /// `HOST:PORT` of the link, or the last known one.
+    pub address: Option<String>,
+    /// When it was last connected; null where it never was, and for this node.
+    pub last_seen: Option<UtcTime>,
+}
+
+/// The elected coordinator.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Term {
+    /// Text form of the node id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Number of the term.
+    pub term: u64,
+}
+
+/// What a folder is doing here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FolderState {
+    /// It may be received here, and is not: `get` does.
+    Offered,
+    /// Nothing to do.
+    Idle,
+    /// Its files are being looked at.
+    Scanning,
+    /// Something is being received.
+    Syncing,
+    /// Receiving is paused; `why` says for what.
+    Held,
+    /// It stopped; `why` says for what.
+    Error,
+}
+
+/// A folder.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Folder {
+    /// Folder id in hexadecimal.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Where it is on this machine; null while it is only offered.
+    pub path: Option<PathText>,
+    /// What this node may do there.
+    pub level: Level,
+    /// What it is doing.
+    pub state: FolderState,
+    /// Why it is held or in error.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// What is here.
+    pub local: Amount,
+    /// What is missing here.
+    pub need: Amount,
+    /// Changes made here that are not spread, because this node may not write there.
+    #[serde(default)]
+    pub local_only: u64,
+}
+
+/// A folder in a sentence.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FolderBrief {
+    /// Its name.
+    pub name: String,
+    /// What the node may do there.
+    pub level: Level,
+    /// Where it is received; null where it is only offered.
+    #[serde(default)]
+    pub path: Option<PathText>,
+}
+
+/// Something that needs a person.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Alert {
+    /// Since when.
+    pub since: UtcTime,
+    /// What is wrong, naming the object.
+    pub what: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// A mesh that this request founded.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Founded {
+    /// The new mesh.
+    pub mesh: MeshRef,
+    /// The paper recovery key, shown this once; null where there is none.
+    pub recovery_key: Option<String>,
+}
+
+/// Answer to `Request::Share`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Shared {
+    /// The folder.
+    pub folder: Folder,
+    /// Whether the directory was made.
+    pub made_directory: bool,
+    /// What everyone may do there.
+    pub everyone: Level,
+    /// The mesh, where there was none before.
+    pub founded: Option<Founded>,
+}
+
+/// Answer to `Request::Get`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Got {
+    /// The folder, as it is when receiving starts.
+    pub folder: Folder,
+    /// Where the folder, or the one path of it, is received.
+    pub path: PathText,
+    /// Whether the directory was made.
+    pub made_directory: bool,
+}
+
+/// Answer to `Request::Drop`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The folder's name.
+    pub name: String,
+    /// Where its files stay.
+    pub path: PathText,
+}
+
+/// Answer to `Request::Invite`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Names it for `Request::InviteOutcome`.
+    pub id: String,
+    /// The code to say; null for a ticket.
+    pub code: Option<String>,
+    /// The ticket's text, one line; null for a code.
+    pub ticket: Option<String>,
+    /// Until when it is good.
+    pub expires_at: UtcTime,
+    /// Role of the new node.
+    pub role: Role,
+    /// What the new node will have.
+    pub folders: Vec<FolderBrief>,
+    /// The mesh it leads into.
+    pub mesh: MeshRef,
+    /// The mesh, where there was none before.
+    pub founded: Option<Founded>,
+}
+
+/// How an invitation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvitationState {
+    /// A node was admitted by it.
+    Used,
+    /// Its time was over.
+    Expired,
+    /// A wrong code was tried: one guess is all there is.
+    Void,
+}
+
+/// Answer to `Request::InviteOutcome`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InvitationOutcome {
+    /// How it ended.
+    pub state: InvitationState,
+    /// Who was admitted.
+    pub node: Option<NodeRef>,
+}
+
+/// Answer to `Request::Join`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    /// The mesh.
+    pub mesh: MeshRef,
+    /// Who admitted this node.
+    pub by: NodeRef,
+    /// This node's role there.
+    pub role: Role,
+    /// The folders open to this node.
+    pub folders: Vec<FolderBrief>,
+    /// The own mesh that was dissolved by this.
+    pub dissolved: Option<MeshRef>,
+    /// What became of the folders of the dissolved mesh.
+    #[serde(default)]
+    pub merged: Vec<Merged>,
+}
+
+/// What became of one folder of a dissolved mesh.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Merged {
+    /// Its name in the joined mesh.
+    pub name: String,
+    /// Where it is.
+    pub path: PathText,
+    /// Whether it merged into a folder of that name; else it became a new one.
+    pub into_existing: bool,
+}
+
+/// Answer to `Request::Leave`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Left {
+    /// The mesh that was left.
+    pub mesh: MeshRef,
+    /// Nobody else was in it: it is no more.
+    pub dissolved: bool,
+    /// It had been left, or this node expelled, before.
+    pub already: bool,
+}
+
+/// Answer to `Request::Wait`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Waited {
+    /// The folders waited for.
+    pub folders: Vec<Folder>,
+    /// How many peers were connected.
+    pub connected: u32,
+}
+
+/// Answer to `Request::Shutdown`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stopping {
+    /// Text form of the id of the node that ends.
+    pub id: String,
+}
+
+/// What `up` says once the node runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Started {
+    /// The node as it is now.
+    pub status: Status,
+    /// Whether its key was made just now.
+    pub first_start: bool,
+    /// The mesh, where there was none before.
+    pub founded: Option<Founded>,
+    /// The folders of `up PATH...`; those that were shared before are in `status`.
+    pub shared: Vec<Shared>,
+    /// Where its configuration, key and index are.
+    pub home: PathText,
+    /// Where the command line reaches it.
+    pub socket: PathText,
+}

@@ -1,0 +1,6 @@
+//! Links, listening, dialling and discovery over real sockets; everything stays on loopback.
+
+mod discovery;
+mod links;
+mod office;
+mod strangers;
