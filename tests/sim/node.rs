@@ -23,7 +23,7 @@ use crate::rng::Rng;
 pub(crate) const MESH: MeshId = MeshId([1; 32]);
 pub(crate) const FOLDER: FolderId = FolderId([2; 32]);
 /// Most batches kept that came before what they have seen.
-const PARKED_MAX: usize = 64;
+const PARKED_MAX: usize = 1024;
 
 /// Everyone reads, all but some write.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +46,12 @@ pub(crate) struct Parcel {
 }
 
 impl Parcel {
+    /// A batch with all its entries.
+    pub(crate) fn whole(authored: &Authored) -> Self {
+        let entries = (0..).zip(authored.entries.iter().cloned()).collect();
+        Self::of(&Push { batch: authored.batch.clone(), entries, holes: Vec::new() })
+    }
+
     pub(crate) fn of(push: &Push) -> Self {
         Self { signed: push.batch.signed().clone(), packed: codec::encode(&push.pack()), holes: push.holes.clone() }
     }

@@ -231,13 +231,7 @@ impl World {
                     let parcel = self.nodes[at].parcel(authored.batch.clone(), self.nodes[to].writer.node, &self.rules);
                     self.queue.push((at, to, Message::Parcel(Box::new(parcel))));
                 } else if linked {
-                    let entries = authored.entries.iter().enumerate().map(|(i, s)| (i as u16, s.clone())).collect();
-                    let push = lanyard::logic::sync::replica::Push {
-                        batch: authored.batch.clone(),
-                        entries,
-                        holes: Vec::new(),
-                    };
-                    self.queue.push((at, to, Message::Parcel(Box::new(Parcel::of(&push)))));
+                    self.queue.push((at, to, Message::Parcel(Box::new(Parcel::whole(&authored)))));
                 }
             }
             if !died {
@@ -465,6 +459,30 @@ impl World {
         Ok(())
     }
 
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    pub(crate) fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+    }
+
+    /// One node looks at everything and tells the others, who listen and do nothing yet.
+    pub(crate) fn scan_and_send(&mut self, at: usize) -> Result<(), String> {
+        self.faulty = false;
+        self.nodes[at].scan_due = false;
+        self.nodes[at].scan(&RelPath::root());
+        self.announce(at)
+    }
+
+    pub(crate) fn deliver_all(&mut self) -> Result<(), String> {
+        self.faulty = false;
+        while !self.queue.is_empty() {
+            self.deliver()?;
+        }
+        Ok(())
+    }
+
     /// Judges an office at rest.
     pub(crate) fn judge(&self) -> Result<(), String> {
         let first = self.nodes[0].disk.tree();
@@ -492,13 +510,65 @@ impl World {
         let touched = &self.oracle.touched_by_readers;
         let excused = |path: &RelPath| {
             let owner = user::owner(path);
-            touched.iter().any(|t| t.starts_with(path) || path.starts_with(t) || owner.as_ref() == Some(t))
+            let disputed = |t: &RelPath| owner.as_ref().is_some_and(|owner| t.starts_with(owner));
+            touched.iter().any(|t| t.starts_with(path) || path.starts_with(t) || disputed(t))
         };
         let only = |tree: &Tree| -> Tree {
             tree.iter().filter(|(path, _)| !excused(path)).map(|(p, v)| (p.clone(), v.clone())).collect()
         };
         let (office, own) = (only(office), only(own));
         if office == own { Ok(()) } else { Err(format!("the reader differs: {}", difference(&office, &own))) }
+    }
+
+    /// All that was ever signed reaches a new node in some order, with its clock anywhere: the same files come out.
+    pub(crate) fn replay(&self, rng: &mut Rng) -> Result<(), String> {
+        let mut node = Node::new(self.nodes.len(), rng, Plant::Nothing);
+        let mut parcels: Vec<Parcel> = self.archive.iter().map(Parcel::whole).collect();
+        rng.shuffle(&mut parcels);
+        for parcel in parcels {
+            node.receive(parcel, &self.rules, self.now_ms, false)?;
+        }
+        if !node.parked.is_empty() {
+            return Err(format!("{} batches stay early for ever", node.parked.len()));
+        }
+        for _ in 0..ROUNDS_MAX {
+            let mut needs = node.index.needs(None, usize::MAX).expect("memory");
+            if needs.is_empty() {
+                break;
+            }
+            rng.shuffle(&mut needs);
+            for path in needs {
+                for action in node.plan(&path, self.now_ms) {
+                    let wanted = action.target.content().map(|(id, _)| id);
+                    let bytes = wanted.and_then(|id| self.nodes.iter().chain([&node]).find_map(|n| n.local(id)));
+                    node.act(&action, bytes, self.now_ms, false);
+                }
+            }
+        }
+        let (tree, office) = (node.disk.tree(), self.nodes[0].disk.tree());
+        if tree == office { Ok(()) } else { Err(format!("another order: {}", difference(&office, &tree))) }
+    }
+
+    /// What a node's index says, for people.
+    pub(crate) fn records(&self, at: usize) -> String {
+        let index = &self.nodes[at].index;
+        let mut text = format!("needs {:?}", index.needs(None, usize::MAX).expect("memory"));
+        for frontier in index.frontiers().expect("memory") {
+            text += &format!("\n  log {}:{}", &frontier.writer.node.short()[..3], frontier.seq);
+        }
+        for parcel in &self.nodes[at].parked {
+            text += &format!("\n  parked {parcel:?}").chars().take(80).collect::<String>();
+        }
+        index
+            .walk(&RelPath::root(), &mut |path, record| {
+                let heads: Vec<String> = record.heads.iter().map(|head| describe(&head.salted)).collect();
+                let disk = record.disk.map(|disk| (disk.what, disk.version));
+                let (of, copies, local) = (record.copy_of, record.copies, record.local_only);
+                text += &format!("\n  record {path}: {heads:?} disk {disk:?} copy of {of:?} copies {copies:?} {local}");
+                lanyard::logic::sync::index::Walk::On
+            })
+            .expect("memory");
+        text
     }
 
     /// With everything at rest, one person does one thing: then exactly that is everywhere.

@@ -57,12 +57,25 @@ fn rank(head: &Head) -> (bool, crate::base::Hlc, EntryId) {
     (is_dir(head), head.salted.entry.time, head.id)
 }
 
+/// Most names of one conflict copy: whatever a name was used for since is not disturbed. A guess; each costs somebody
+/// a deleted or edited copy of a version that came back.
+const NAMES_MAX: usize = 8;
+
 /// The name of a conflict copy: `name (conflict SHORTID UTC HASH6).ext`, shortened to fit a file name.
 pub fn copy_path(path: &RelPath, loser: &Head) -> RelPath {
+    numbered(path, loser, 1)
+}
+
+/// The names that a conflict copy can have, in order of preference: the first that is not another file's.
+pub fn copy_paths<'a>(path: &'a RelPath, loser: &'a Head) -> impl Iterator<Item = RelPath> + 'a {
+    (1..=NAMES_MAX).map(move |number| numbered(path, loser, number))
+}
+
+fn numbered(path: &RelPath, loser: &Head, number: usize) -> RelPath {
     let name = path.name().expect("the root has no versions");
     let dot = name.iter().rposition(|b| *b == b'.').filter(|at| *at > 0).unwrap_or(name.len());
     let (stem, extension) = name.split_at(dot);
-    let mark = mark(loser);
+    let mark = mark(loser, number);
     // A very long extension gives way first: it is no extension then.
     let extension = if extension.len() > NAME_BYTES_MAX / 2 { &[] } else { extension };
     let room = NAME_BYTES_MAX - mark.len() - extension.len();
@@ -76,14 +89,15 @@ pub fn copy_path(path: &RelPath, loser: &Head) -> RelPath {
         .unwrap_or_else(|_| RelPath::new(mark.trim_start()).expect("the mark alone is a valid name"))
 }
 
-fn mark(loser: &Head) -> String {
+fn mark(loser: &Head, number: usize) -> String {
     let entry = &loser.salted.entry;
     let what = match &entry.what {
         What::File { content, .. } => content.to_hex(),
         What::Symlink(target) => blake3::hash(target).to_hex().to_string(),
         What::Dir | What::Tombstone { .. } => String::from("000000"),
     };
-    format!(" (conflict {} {} {})", short(loser.id.writer.node), utc(entry.time.ms), &what[..6])
+    let number = if number == 1 { String::new() } else { format!(" {number}") };
+    format!(" (conflict {} {} {}{number})", short(loser.id.writer.node), utc(entry.time.ms), &what[..6])
 }
 
 fn short(node: NodeId) -> String {

@@ -64,14 +64,23 @@ impl Target {
 
 /// Adds a version to a path. Returns whether it is one of the heads now.
 pub fn merge(record: &mut PathRecord, head: Head) -> bool {
-    let seen = |other: &Head| matches!(head.version().compare(other.version()), Causality::Before | Causality::Equal);
-    if record.heads.iter().any(seen) {
+    if record.heads.iter().any(|other| yields(&head, other)) {
         return false;
     }
-    record.heads.retain(|other| head.version().compare(other.version()) != Causality::After);
+    record.heads.retain(|other| !yields(other, &head));
     let at = record.heads.partition_point(|other| other.id < head.id);
     record.heads.insert(at, head);
     true
+}
+
+/// Whether `this` is seen by `other`. Two that claim to have seen each other were made by liars; the greater id stays,
+/// so that not even these can make the order of arrival matter.
+fn yields(this: &Head, other: &Head) -> bool {
+    match this.version().compare(other.version()) {
+        Causality::Before => true,
+        Causality::Equal => this.id <= other.id,
+        Causality::After | Causality::Concurrent => false,
+    }
 }
 
 /// Whether any path below `path` has a live version.
@@ -120,8 +129,12 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
             (Some((entry.what.clone(), entry.mode, entry.mtime)), seen_by_equals(&record, head))
         }
     };
-    let copies: Vec<(RelPath, Head)> =
-        view.losers.iter().map(|head| (conflict::copy_path(path, head), (*head).clone())).collect();
+    let mut copies: Vec<(RelPath, Head)> = Vec::new();
+    for head in view.losers {
+        if let Some(name) = copy_name(index, path, head)? {
+            copies.push((name, head.clone()));
+        }
+    }
 
     let mut actions = Vec::new();
     for name in &record.copies {
@@ -146,9 +159,6 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
     let mut content_waits = false;
     for (name, head) in &copies {
         let mut there = index.path(name)?.unwrap_or_default();
-        if !there.heads.is_empty() || there.local_only {
-            continue;
-        }
         let copy_of = Some((path.clone(), head.id));
         if there.copy_of != copy_of {
             // Noted before it is on the disk: a scan after an interruption must know it for what it is.
@@ -194,6 +204,17 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
         index.put_path(path, &record)?;
     }
     Ok(actions)
+}
+
+/// The name under which a loser lies beside: the first that no file of its own has or had.
+pub fn copy_name(index: &(impl Look + ?Sized), path: &RelPath, loser: &Head) -> Result<Option<RelPath>> {
+    for name in conflict::copy_paths(path, loser) {
+        let taken = index.path(&name)?.is_some_and(|record| !record.heads.is_empty() || record.local_only);
+        if !taken {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// Notes that an action was done and what is there now.

@@ -185,17 +185,16 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
     if entry.what == What::Dir {
         return Ok(None);
     }
-    let copy = conflict::copy_path(&draft.path, head);
+    let Some(copy) = reconcile::copy_name(&*index, &draft.path, head)? else { return Ok(None) };
     record.copies.retain(|name| *name != copy);
     index.put_path(&draft.path, &record)?;
-    let beside = index.path(&copy)?.unwrap_or_default();
     Ok(Some(Draft {
         path: copy,
         what: entry.what.clone(),
         mode: entry.mode,
         mtime: entry.mtime,
         time: Some(entry.time),
-        base: joined(beside.heads.iter()),
+        base: VersionVector::default(),
         disk: After::AsBefore,
     }))
 }
@@ -254,7 +253,10 @@ fn write(
     record.local_only = false;
     index.put_path(&draft.path, &record)?;
     index.put_entry_path(id, &draft.path)?;
-    if !alone || matches!(draft.what, What::Tombstone { .. }) {
+    // A file where others already put something below it gives the name to a directory.
+    let is_dir = draft.what == What::Dir;
+    let is_end = matches!(draft.what, What::Tombstone { .. });
+    if !alone || is_end || (!is_dir && reconcile::lives_below(&*index, &draft.path)?) {
         reconcile::mark(index, &draft.path)?;
     }
     Ok(salted)
@@ -401,13 +403,14 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
     Ok(true)
 }
 
-/// Whether what was under the name is a version that still counts and is nowhere else on this disk: then no commit
-/// replaced it, since that would have put it beside first, but a user did.
+/// Whether what was under the name is a version that still counts and does not lie beside it: then no commit replaced
+/// it, since that would have put it beside first, but a user did.
 fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord) -> Result<bool> {
     let Some(disk) = &record.disk else { return Ok(false) };
-    let Some(content) = disk.what.content() else { return Ok(false) };
-    let counts = record.heads.iter().any(|head| *head.what() == disk.what);
-    Ok(counts && index.places_of(content, 2)?.iter().all(|place| place == path))
+    let Some(head) = record.heads.iter().find(|head| *head.what() == disk.what) else { return Ok(false) };
+    let Some(copy) = reconcile::copy_name(index, path, head)? else { return Ok(false) };
+    let beside = index.path(&copy)?.and_then(|copy| copy.disk);
+    Ok(beside.is_none_or(|beside| beside.what != disk.what))
 }
 
 fn is_deleted(record: &PathRecord, what: &What) -> bool {
@@ -437,7 +440,7 @@ fn settle(
     record.disk = None;
     index.put_path(&path, &record)?;
     if let Some(seen) = seen {
-        drafts.push(draft_of(path.clone(), seen, None, joined(record.heads.iter())));
+        drafts.push(draft_of(path.clone(), seen, None, VersionVector::default()));
     }
     let Some(mut owning) = index.path(&owner)? else { return Ok(()) };
     owning.copies.retain(|name| *name != path);
@@ -546,6 +549,7 @@ pub fn receive(
         let path = salted.entry.path.clone();
         if !rules.permits(writer.node, &path, Level::Write) {
             index.put_void(id, &salted)?;
+            reopen(index, writer, &salted.entry.version)?;
             continue;
         }
         index.put_entry_path(id, &path)?;
@@ -557,6 +561,17 @@ pub fn receive(
         }
     }
     if changed.is_empty() && fills { Ok(Received::Known) } else { Ok(Received::Taken(changed)) }
+}
+
+/// What has no effect supersedes nothing: entries that were left out for its sake are asked for again.
+fn reopen(index: &mut dyn Index, own: Writer, version: &VersionVector) -> Result<()> {
+    for (writer, seq) in version.components().iter().filter(|(writer, _)| *writer != own) {
+        let id = EntryId { writer: *writer, seq: *seq };
+        if let Some(HoleReason::Superseded(..)) = index.hole(id)? {
+            index.put_hole(id, Some(HoleReason::Missing))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a version names entries that did not arrive yet; the writer's own earlier ones did.
