@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use crate::wire::api::{Failure, Invitation, Joined, Started};
 
 use super::progress::Activity;
-use super::screen::{Screen, plain};
+use super::screen::{self, Screen, plain};
 use super::{Context, Outcome};
 
 /// The whole demo. A guess: some seconds are enough; a slow machine needs a few times as many.
@@ -237,9 +237,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for node in &self.nodes {
-            if let Some(pid) = i32::try_from(node.id()).ok().and_then(Pid::from_raw) {
-                // One that ended already is not reaped yet: the number is still its own.
+        for node in &mut self.nodes {
+            // Asked first: the number of a node that ended may be another process's by now.
+            let runs = matches!(node.try_status(), Ok(None));
+            if let Some(pid) = i32::try_from(node.id()).ok().filter(|_| runs).and_then(Pid::from_raw) {
                 let _ended = kill_process(pid, Kill::TERM);
             }
         }
@@ -254,7 +255,8 @@ impl Drop for Stage {
             }
         }
         if let Err(error) = remove(&self.dir) {
-            eprintln!("cannot remove {}: {error}", self.dir.display());
+            let left = format!("cannot remove {}", self.dir.display());
+            screen::print_failure(&Failure::failed(left).because(&error).hint("remove it by hand"));
         }
     }
 }
