@@ -99,7 +99,8 @@ impl Mini {
         while !done(self) {
             let wake = {
                 use futures_lite::future::or;
-                let wait = self.wake.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
+                let wait =
+                    self.wake.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
                 or(
                     async { Wake::Inbound(self.inbound.recv().await.expect("runs")) },
                     or(
