@@ -171,8 +171,11 @@ impl Stage {
         let failed = |error: io::Error| Failure::failed(format!("cannot start the node {name}")).because(&error);
         let log = File::create(self.log(name)).map_err(failed)?;
         let mut command = self.command(name);
-        command.args(["up", "--name", name, "--port", "0"]).arg(self.home(name).join(FOLDER)).stderr(log);
-        let node = Command::from(command).kill_on_drop(true).spawn().map_err(failed)?;
+        command.args(["up", "--name", name, "--port", "0"]).arg(self.home(name).join(FOLDER));
+        // Set on this type: it does not take over what was set on the standard library's.
+        let mut command = Command::from(command);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
+        let node = command.spawn().map_err(failed)?;
         self.nodes.push(node);
         Ok(())
     }

@@ -76,7 +76,7 @@ pub(super) struct Worker {
     /// Removals wait for this time.
     pub(super) removals_ms: Option<u64>,
     pub(super) next_scan_ms: u64,
-    pub(super) watch: Option<Watch>,
+    pub(super) _watch: Option<Watch>,
     pub(super) hints: Receiver<Hint>,
     pub(super) events: Receiver<FolderEvent>,
     pub(super) own_events: Sender<FolderEvent>,
@@ -140,7 +140,7 @@ impl Worker {
             report_due: false,
             applied_due: true,
             removals_ms: None,
-            watch,
+            _watch: watch,
             hints,
             events,
             own_events,
@@ -365,8 +365,8 @@ impl Worker {
     /// Tells all peers how far the logs reach, and, once the disk has caught up, that it has.
     fn report(&mut self) -> Result<(), TurnError> {
         let settled = self.apply.is_idle() && self.ready.is_empty();
-        let said_all = !self.report_due && !(self.applied_due && settled);
-        if said_all {
+        let news = self.report_due || (self.applied_due && settled);
+        if !news {
             return Ok(());
         }
         let frontiers = self.setup.store.read(|look| look.frontiers())?;
