@@ -27,7 +27,6 @@ const PURE: &[&str] = &["base", "wire", "logic"];
 /// Imports against the table: (file, what it imports, why).
 const UPWARD: &[(&str, &str, &str)] = &[
     ("src/cli/up.rs", "node", "`up` is the node: there is no node yet that it could ask"),
-    ("src/cli/demo.rs", "node", "`demo` starts the nodes that it shows"),
     ("src/cli/client.rs", "node", "the node's places say where its socket is, also while no node runs to be asked"),
     ("src/cli/logging.rs", "node", "the level comes from the configuration, and is needed before a node runs"),
 ];
@@ -41,6 +40,7 @@ const LONG: &[(&str, &str)] = &[];
 /// Files that may have an ignored test: (file, why it is none).
 const IGNORED: &[(&str, &str)] = &[
     ("tests/e2e/harness.rs", "the hand that other tests start inside a host; by itself it does nothing"),
+    ("tests/net/namespaces.rs", "the nodes that the next test starts in namespaces; by themselves they do nothing"),
     ("tests/store/failure.rs", "the processes that other tests start and kill; by themselves they do nothing"),
 ];
 
