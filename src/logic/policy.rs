@@ -10,6 +10,8 @@
 
 mod author;
 mod cache;
+#[cfg(test)]
+mod cases;
 mod evaluate;
 mod exchange;
 mod membership;
