@@ -179,7 +179,7 @@ fn churn() -> StatementSet {
         let n = office.len();
         let target = node(10 + n / 4 % 30);
         let (view, at) = if n.is_multiple_of(2) { (0, 0) } else { (1, 1) };
-        let body = if n / 2 % 2 == 0 {
+        let body = if (n / 2).is_multiple_of(2) {
             Body::Expel(Expel { node: target })
         } else {
             Body::Admit(Admit { node: target, name: name("n"), role: Role::Member })

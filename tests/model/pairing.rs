@@ -77,7 +77,7 @@ enum Network {
     Lossless,
     /// Messages are lost, doubled and late; joiner 0 may crash once and come back; the invitation may end.
     Lossy,
-    /// The same without crashes, and messages are passed on over the other joiner's channel too.
+    /// The same, and messages are passed on over the other joiner's channel too.
     Relayed,
 }
 
@@ -326,11 +326,11 @@ impl<P: Pake + 'static> Model for World<P> {
     fn actions(&self, state: &State<P>, actions: &mut Vec<Action>) {
         for (joiner, process) in state.joiners.iter().enumerate() {
             // Joiner 1 tries once; joiner 0 may come back after a crash.
-            let may_try = if joiner == 0 && self.network == Network::Lossy { 2 } else { 1 };
+            let may_try = if joiner == 0 && self.network != Network::Lossless { 2 } else { 1 };
             if process.machine.is_none() && !process.joined && process.attempts < may_try {
                 actions.push(Action::Start(joiner));
             }
-            if self.network == Network::Lossy && joiner == 0 && process.machine.is_some() && process.attempts == 1 {
+            if self.network != Network::Lossless && joiner == 0 && process.machine.is_some() && process.attempts == 1 {
                 actions.push(Action::Crash(joiner));
             }
         }

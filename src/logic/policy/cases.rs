@@ -5,6 +5,7 @@ use ed25519_dalek::SigningKey;
 use super::*;
 use crate::base::{FolderId, GroupId, Hlc, Level, MeshId, NodeId, RelPath, Role, StatementId};
 use crate::wire::codec::List;
+use crate::wire::message::Message;
 use crate::wire::statement::{
     Admit, Body, CreateFolder, Eligible, Expel, Found, Grant, Group, Head, Name, Named, Pass, Rename, RetireFolder,
     Revoke, SetRole, Statement, Subject,
@@ -595,4 +596,108 @@ fn policies_at_heads_are_kept_by_heads_and_bounded() {
     assert!(again.is_member(node(4)) && std::sync::Arc::ptr_eq(&old, &again));
     let unknown = [StatementId([1; 32])];
     assert_eq!(cache.policy_at(&set, &unknown), Err(MissingStatements(unknown.to_vec())));
+}
+
+// Exchange.
+
+/// Delivers messages between two sets until none is left; returns how many it took and what the largest held.
+fn exchange(one: &mut StatementSet, other: &mut StatementSet) -> (usize, usize) {
+    let mut links = [Exchange::new(), Exchange::new()];
+    let mut under_way: std::collections::VecDeque<(usize, Message)> = std::collections::VecDeque::new();
+    under_way.extend(links[0].announce(one).into_iter().map(|message| (1, message)));
+    under_way.extend(links[1].announce(other).into_iter().map(|message| (0, message)));
+    let (mut count, mut largest) = (0, 0);
+    while let Some((to, message)) = under_way.pop_front() {
+        count += 1;
+        assert!(count < 1000, "the exchange does not end");
+        let set = if to == 0 { &mut *one } else { &mut *other };
+        largest = largest.max(message.encode().len());
+        let replies = match message {
+            Message::StatementHeads(ids) => links[to].handle_heads(set, &ids),
+            Message::StatementWant(ids) => links[to].handle_want(set, &ids),
+            Message::Statements(signed) => {
+                links[to].handle_statements(set, signed.into_vec()).expect("well signed").replies
+            }
+            _ => Vec::new(),
+        };
+        under_way.extend(replies.into_iter().map(|message| (1 - to, message)));
+    }
+    (count, largest)
+}
+
+fn many(set: &mut StatementSet, who: u8, count: usize) {
+    for _ in 0..count {
+        say(set, who, Body::CreateFolder(CreateFolder { name: name(&"n".repeat(255)) }));
+    }
+}
+
+#[test]
+fn sets_that_went_far_apart_become_equal_in_few_bounded_messages() {
+    let mut one = office();
+    many(&mut one, 4, 300);
+    let mut other = one.clone();
+    many(&mut one, 5, 1500);
+    many(&mut other, 6, 700);
+    let (messages, largest) = exchange(&mut one, &mut other);
+    assert_eq!((one.heads(), one.len()), (other.heads(), other.len()));
+    assert!(messages <= 20, "{messages} messages");
+    assert!(largest <= MESSAGE_BYTES_MAX + 64 * 1024, "{largest} bytes");
+}
+
+#[test]
+fn a_new_node_gets_everything_and_equal_sets_say_nothing_more() {
+    let mut one = office();
+    many(&mut one, 4, 100);
+    let mut other = StatementSet::new(one.mesh());
+    exchange(&mut one, &mut other);
+    assert_eq!(evaluate(&one), evaluate(&other));
+    assert_eq!(exchange(&mut one, &mut other).0, 2, "one announcement each way");
+}
+
+#[test]
+fn a_peer_that_forgot_what_it_was_sent_gets_it_again() {
+    let mut set = office();
+    let wanted = say(&mut set, 1, expel(4));
+    let mut link = Exchange::new();
+    link.handle_heads(&set, &[wanted.id()]);
+    let answer = link.handle_want(&set, &[wanted.id()]);
+    assert_eq!(answer, [Message::Statements(List::truncated(vec![wanted.signed().clone()]))]);
+}
+
+#[test]
+fn what_is_refused_is_not_asked_for_again() {
+    let mut set = office();
+    let stranger = draft(&set, &key(50), at(1), expel(50), List::default());
+    let mut link = Exchange::new();
+    assert_eq!(link.handle_heads(&set, &[stranger.id()]).len(), 1);
+    let received = link.handle_statements(&mut set, vec![stranger.signed().clone()]).expect("well signed");
+    assert!(matches!(received.refused[..], [(_, NotTaken::Stranger { .. })]));
+    assert_eq!(received.replies, []);
+    assert_eq!(link.handle_heads(&set, &[stranger.id()]), []);
+}
+
+#[test]
+fn news_goes_at_once_to_peers_that_can_take_it_and_is_announced_to_others() {
+    let mut set = office();
+    let heads = set.heads();
+    let new = say(&mut set, 1, expel(4));
+    let mut in_step = Exchange::new();
+    in_step.handle_heads(&set, &heads);
+    assert!(matches!(in_step.news(&set, &[new.id()])[..], [Message::Statements(_)]));
+    assert_eq!(in_step.news(&set, &[new.id()]), [], "once");
+    assert!(matches!(Exchange::new().news(&set, &[new.id()])[..], [Message::StatementHeads(_)]));
+}
+
+#[test]
+fn a_forged_statement_is_a_protocol_error_and_changes_nothing() {
+    let mut set = office();
+    let good = draft(&set, &key(1), at(1), expel(4), List::default());
+    let mut forged = good.signed().clone();
+    let mut bytes = forged.envelope.clone().into_vec();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    forged.envelope = crate::wire::codec::Bytes::new(bytes).expect("as long as before");
+    let before = set.len();
+    assert!(Exchange::new().handle_statements(&mut set, vec![good.signed().clone(), forged]).is_err());
+    assert_eq!(set.len(), before);
 }
