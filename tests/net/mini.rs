@@ -44,7 +44,7 @@ enum Wake {
     Dialled(Dialled),
     Incoming(Incoming),
     Found(mdns::Event),
-    Changed(Changed),
+    Changed,
     Time,
 }
 
@@ -99,7 +99,8 @@ impl Mini {
         while !done(self) {
             let wake = {
                 use futures_lite::future::or;
-                let wait = self.wake.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
+                let wait =
+                    self.wake.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
                 or(
                     async { Wake::Inbound(self.inbound.recv().await.expect("runs")) },
                     or(
@@ -108,10 +109,16 @@ impl Mini {
                             async { Wake::Incoming(self.incoming.1.recv().await.expect("runs")) },
                             or(
                                 async { Wake::Found(self.found.recv().await.expect("runs")) },
-                                or(async { Wake::Changed(self.changed.recv().await.expect("runs")) }, async {
-                                    rt::sleep(wait).await;
-                                    Wake::Time
-                                }),
+                                or(
+                                    async {
+                                        self.changed.recv().await.expect("runs");
+                                        Wake::Changed
+                                    },
+                                    async {
+                                        rt::sleep(wait).await;
+                                        Wake::Time
+                                    },
+                                ),
                             ),
                         ),
                     ),
@@ -142,7 +149,7 @@ impl Mini {
             }
             Wake::Found(mdns::Event::Found { .. }) => {}
             Wake::Found(mdns::Event::Gone { instance }) => self.peering.handle_gone(now, &instance, &mut out),
-            Wake::Changed(_) => {
+            Wake::Changed => {
                 self.mdns.network_changed().await;
                 self.peering.handle_network_changed(now, &mut out);
             }

@@ -507,7 +507,8 @@ async fn write_all(shared: &Shared, writer: &mut Writer) -> io::Result<()> {
             if ended {
                 writer.close().await?;
                 // The peer closes when it has read the last word; till then the reader drains what it still sends.
-                return Ok(rt::sleep(Duration::from_millis(FAREWELL_MS_MAX / 2)).await);
+                rt::sleep(Duration::from_millis(FAREWELL_MS_MAX / 2)).await;
+                return Ok(());
             }
             filled.await;
             continue;
