@@ -102,8 +102,9 @@ impl FromStr for Code {
         if !number.bytes().all(|b| b.is_ascii_digit()) {
             return Err(CodeError::Shape);
         }
-        let number = number.parse().ok().filter(|number| (1..=CODE_NUMBER_MAX).contains(number));
-        let number = number.ok_or_else(|| CodeError::Number(text.trim().chars().take(8).collect()))?;
+        let typed = number;
+        let number = typed.parse().ok().filter(|number| (1..=CODE_NUMBER_MAX).contains(number));
+        let number = number.ok_or_else(|| CodeError::Number(typed.chars().take(8).collect()))?;
         Ok(Self { number, words: [word(one)?, word(two)?] })
     }
 }
