@@ -1,12 +1,126 @@
 //! The running node: events in, decisions by `logic`, effects by `shell`.
+//!
+//! `run` sets everything up and hands over to the main loop in `running`. What all parts share is in `Shared`;
+//! each link has a session, each folder a worker, each API call a task of its own.
 
 pub mod api;
+mod commands;
 pub mod config;
+mod folder;
+mod mesh;
+mod pairing;
 pub mod places;
+mod record;
+mod running;
+mod session;
+mod sharing;
 
-use crate::wire::api::Failure;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Runs a node until it is told to end.
-pub fn run(_options: config::Options) -> Result<(), Failure> {
-    Err(Failure::failed("this build has no node"))
+use async_channel::Sender;
+
+use self::api::events::EventBus;
+use self::config::Config;
+use self::folder::FolderHandle;
+use self::mesh::MeshHandle;
+use self::places::Places;
+use crate::base::{FolderId, NodeId};
+use crate::shell::clock;
+use crate::wire::api::{Alert, Event, UtcTime};
+use crate::wire::message::Address;
+
+pub use running::run;
+
+/// Bits of a request number below the folder's slot: a node asks fewer than 2^48 times in one run.
+const SLOT_SHIFT: u32 = 48;
+/// Alerts kept for `status`. A guess: more than a person reads.
+const ALERTS_MAX: usize = 20;
+
+/// What all parts of a node share.
+struct Shared {
+    mesh: MeshHandle,
+    bus: EventBus,
+    config: Config,
+    places: Places,
+    /// The port on which this node listens.
+    port: u16,
+    folders: Mutex<BTreeMap<FolderId, (u16, FolderHandle)>>,
+    connected: Mutex<BTreeMap<NodeId, String>>,
+    alerts: Mutex<Vec<Alert>>,
+    invitations: pairing::Invitations,
+    /// Held by commands that change mesh or folders: one at a time.
+    changing: async_lock::Mutex<()>,
+    to_loop: Sender<running::Event>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Values are replaced whole under these locks: a panic leaves none half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// The running folders.
+    fn folders(&self) -> BTreeMap<FolderId, FolderHandle> {
+        lock(&self.folders).iter().map(|(id, (_, handle))| (*id, handle.clone())).collect()
+    }
+
+    /// One running folder.
+    fn folder(&self, folder: FolderId) -> Option<FolderHandle> {
+        lock(&self.folders).get(&folder).map(|(_, handle)| handle.clone())
+    }
+
+    /// The folder that asked for content under this number.
+    fn folder_of_request(&self, request: u64) -> Option<FolderHandle> {
+        let folders = lock(&self.folders);
+        let found = folders.values().find(|(slot, _)| u64::from(*slot) == request >> SLOT_SHIFT);
+        found.map(|(_, handle)| handle.clone())
+    }
+
+    /// A member told where others were reached.
+    async fn told(&self, by: NodeId, addresses: Vec<Address>) {
+        let _ = self.to_loop.send(running::Event::Told(by, addresses)).await;
+    }
+
+    /// A name for a node: its name in the mesh, or the short form of its id.
+    fn name_of(&self, node: NodeId) -> String {
+        let policy = self.mesh.policy();
+        let name = policy.as_ref().and_then(|policy| policy.name(node).map(str::to_owned));
+        name.unwrap_or_else(|| node.short())
+    }
+
+    /// Where a member is connected, if it is.
+    fn address_of(&self, node: NodeId) -> Option<String> {
+        lock(&self.connected).get(&node).cloned()
+    }
+
+    /// Tells what happened.
+    fn tell(&self, event: Event) {
+        self.bus.tell(UtcTime::from_ms(clock::wall_ms()), event);
+    }
+
+    /// Something needs a person: told now, and shown by `status` for a while.
+    fn alert(&self, what: String, hint: Option<String>) {
+        tracing::warn!(hint = hint.as_deref().unwrap_or_default(), "{what}");
+        let mut alerts = lock(&self.alerts);
+        alerts.retain(|alert| alert.what != what);
+        if alerts.len() == ALERTS_MAX {
+            alerts.remove(0);
+        }
+        alerts.push(Alert { since: UtcTime::from_ms(clock::wall_ms()), what: what.clone(), hint: hint.clone() });
+        drop(alerts);
+        self.tell(Event::Alert { what, hint });
+    }
+}
+
+/// An error and what caused it, nearest first.
+fn reasons(error: &dyn Error) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        reasons.push(error.to_string());
+        next = error.source();
+    }
+    reasons
 }

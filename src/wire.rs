@@ -1,10 +1,14 @@
 //! Bytes to values and back, with hard limits. Each file names its page in `docs/spec`.
 
+pub mod announce;
 pub mod api;
 pub mod batch;
+pub mod chunker;
+pub mod code;
 pub mod codec;
 pub mod content;
 pub mod envelope;
+pub mod frame;
 pub mod hello;
 pub mod message;
 pub mod pairing;

@@ -212,7 +212,8 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
                 bytes.push(b'\\');
                 rest = after;
             }
-            [b'x', high, low, after @ ..] => {
+            // The guard: `from_str_radix` alone would take a sign for a digit.
+            [b'x', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 let digits = [*high, *low];
                 bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
                 rest = after;
@@ -288,6 +289,8 @@ mod tests {
         for name in [&b"plain"[..], b"caf\xe9", b"back\\slash", b"\x01\xff\n", "grün".as_bytes()] {
             assert_eq!(unescape(&escape(name)).as_deref(), Some(name));
         }
-        assert_eq!(unescape("\\q"), None);
+        for bad in ["\\q", "\\x+f", "\\x4", "\\"] {
+            assert_eq!(unescape(bad), None, "{bad}");
+        }
     }
 }

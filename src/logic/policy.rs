@@ -1,1 +1,32 @@
-//! The policy.
+//! The policy: from signed statements to what a node may do.
+//!
+//! The way of a statement: `set` keeps it with its ancestors, `exchange` brings it to the other nodes, `evaluate`
+//! turns the whole set into a `Policy`, `permit` asks that policy, `author` writes the next statement.
+//!
+//! One rule carries all of it: the result depends on the *set* of statements alone, never on the order in which
+//! they came, on a clock or on a local limit.
+//!
+//! Page: `docs/spec/policy.md`.
+
+mod author;
+mod cache;
+mod evaluate;
+mod exchange;
+mod membership;
+mod parked;
+mod permit;
+mod rules;
+mod set;
+mod state;
+mod timeline;
+
+pub use author::{
+    PlanRefused, draft, found, next_counter, plan_admission, plan_admit, plan_create_folder, plan_eligible, plan_expel,
+    plan_grant, plan_group, plan_leave, plan_rename, plan_retire, plan_revoke, plan_set_role,
+};
+pub use cache::PolicyCache;
+pub use evaluate::{FOLDERS_MAX, MissingStatements, RULES_MAX, evaluate, policy_at};
+pub use exchange::{Exchange, HEADS_MAX, MESSAGE_BYTES_MAX, Received, STATEMENTS_MAX, WANT_MAX};
+pub use permit::{Ask, Permit, Refused, permit};
+pub use set::{Equivocation, Inserted, NotTaken, StatementSet};
+pub use state::{FolderState, GroupState, Member, Policy, Rule, RuleInForce, Void};

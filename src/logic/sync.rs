@@ -1,1 +1,13 @@
-//! Replication of one folder.
+//! Replication of one folder, in order of travel: index, reconcile, conflict, replica, fetch, verify.
+//!
+//! Everything here is a decision over an `Index`; the shells bring what was seen and carry out what is planned.
+
+pub mod conflict;
+
+pub mod fetch;
+pub mod index;
+pub mod reconcile;
+pub mod replica;
+
+pub mod scan;
+pub mod verify;

@@ -32,6 +32,12 @@ where
     async_std::task::spawn_blocking(work)
 }
 
+/// Runs work that lasts on a thread of its own. Ends with the process if the work does not end before.
+pub fn thread(name: &str, work: impl FnOnce() + Send + 'static) {
+    let made = std::thread::Builder::new().name(name.to_string()).spawn(work);
+    drop(made.expect("the system gives this process another thread"));
+}
+
 /// Runs a future on the calling thread until it is done.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     async_std::task::block_on(future)

@@ -272,7 +272,7 @@ struct PackedEntry {
 }
 
 /// The reserved fields, together because most entries have none.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct Rare {
     previous: Option<ContentId>,
     moved_from: Option<RelPath>,
@@ -378,11 +378,5 @@ impl Packed {
 impl Rare {
     fn is_empty(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-impl Default for Rare {
-    fn default() -> Self {
-        Self { previous: None, moved_from: None, on_behalf_of: None, owner: None, xattrs: List::default() }
     }
 }

@@ -31,7 +31,7 @@ pub struct ChunkRecord {
 }
 
 impl ChunkRecord {
-    /// The record of these bytes.
+    /// The record of these bytes, at most `CHUNK_BYTES_MAX`.
     pub fn of(bytes: &[u8]) -> Self {
         let length = u32::try_from(bytes.len()).expect("a chunk is at most 1 MiB");
         Self { hash: ChunkHash(*blake3::hash(bytes).as_bytes()), bytes: length }

@@ -121,6 +121,8 @@ pub struct Address {
 pub struct Frontiers {
     /// The folder.
     pub folder: FolderId,
+    /// Whether the sender has the folder's history: it made the folder, or has merged the index of one who has it.
+    pub complete: bool,
     /// One a writer, sorted.
     pub frontiers: List<Frontier, FRONTIERS_MAX>,
 }

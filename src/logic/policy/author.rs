@@ -1,0 +1,319 @@
+//! Writing statements: first whether this node may say it (`plan_*`), then the statement itself (`draft`).
+//!
+//! A plan that is refused here would be void everywhere. A plan that succeeds can still become void: by a removal
+//! that this node has not heard of yet.
+
+use ed25519_dalek::SigningKey;
+
+use super::evaluate::{FOLDERS_MAX, checked_name, folder_name};
+use super::permit::Refused;
+use super::set::StatementSet;
+use super::state::Policy;
+use crate::base::{FolderId, GroupId, Hlc, Level, NodeId, RelPath, Role, StatementId};
+use crate::wire::codec::List;
+use crate::wire::statement::{
+    Admit, Body, CreateFolder, Eligible, Expel, FolderFrontier, Found, Grant, Group, Head, Name, Named, PARENTS_MAX,
+    Rename, RetireFolder, Revoke, SetRole, Statement, Subject,
+};
+
+/// Why this node may not sign a statement. Nothing was signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanRefused {
+    /// The rules do not permit it.
+    #[error(transparent)]
+    Rules(#[from] Refused),
+    /// Only an admin may.
+    #[error("only an admin may do this; admins are {}", .admins.join(", "))]
+    NotAnAdmin {
+        /// The names of those who may.
+        admins: Vec<String>,
+    },
+    /// Only who has `manage` may.
+    #[error("only an admin, or who has 'manage' on all of {folder_name}/{path}, may do this")]
+    MayNotManage {
+        /// The folder's name.
+        folder_name: String,
+        /// On what.
+        path: RelPath,
+    },
+    /// The node is no member.
+    #[error("{} is no member of this mesh", .0.short())]
+    NoSuchMember(NodeId),
+    /// There is no such group.
+    #[error("there is no group {}", &.0.to_hex()[..8])]
+    NoSuchGroup(GroupId),
+    /// The name cannot be used.
+    #[error("'{0}' cannot be a name")]
+    BadName(String),
+    /// The name is longer than `NAME_MAX`.
+    #[error("the name '{0}' is longer than 255 bytes")]
+    LongName(String),
+    /// A group has too many members.
+    #[error("a group has at most 256 members, this has {0}")]
+    LargeGroup(usize),
+    /// This node has created as many folders as it may.
+    #[error("this node has created {FOLDERS_MAX} folders already, the most that one may")]
+    TooManyFolders,
+    /// The rule would end before it begins.
+    #[error("the rule would end in the past")]
+    Past,
+    /// The last admin cannot go while others stay.
+    #[error("this is the only admin; name another first")]
+    LastAdmin,
+}
+
+/// The founding statement of a new mesh; its id is the mesh's.
+pub fn found(found: Found, key: &SigningKey, time: Hlc) -> Statement {
+    let head = Head {
+        mesh: None,
+        issuer: NodeId(key.verifying_key().to_bytes()),
+        counter: 1,
+        parents: List::default(),
+        time,
+        scope: None,
+        frontiers: List::default(),
+    };
+    Statement::sign(head, Body::Found(found), key)
+}
+
+/// The number of the next statement that `issuer` signs on top of `set`.
+pub fn next_counter(set: &StatementSet, issuer: NodeId) -> u64 {
+    set.last_counter(issuer) + 1
+}
+
+/// Signs `body` on top of all that `set` holds. `frontiers`: for statements that can lower a level.
+///
+/// The set must hold every statement that this key ever signed: a node that lost some must fetch them first, else it
+/// numbers two statements alike.
+pub fn draft(
+    set: &StatementSet,
+    key: &SigningKey,
+    time: Hlc,
+    body: Body,
+    frontiers: List<FolderFrontier, { crate::wire::statement::FRONTIERS_MAX }>,
+) -> Statement {
+    let issuer = NodeId(key.verifying_key().to_bytes());
+    let head = Head {
+        mesh: Some(set.mesh()),
+        issuer,
+        counter: next_counter(set, issuer),
+        parents: List::truncated(parents(set, issuer)),
+        time,
+        scope: scope(&body),
+        frontiers,
+    };
+    Statement::sign(head, body, key)
+}
+
+/// The heads, at most `PARENTS_MAX`, always with one that stands on the issuer's own last statement.
+fn parents(set: &StatementSet, issuer: NodeId) -> Vec<StatementId> {
+    let mut heads = set.heads();
+    if heads.len() > PARENTS_MAX {
+        let own = set.last_of(issuer).map(|slot| set.statement(slot).id());
+        let stands_on_own = |head: &StatementId| own.is_some_and(|own| *head == own || set.is_ancestor(&own, head));
+        let depth = |head: &StatementId| set.slot(head).map(|slot| set.depth(slot));
+        heads.sort_by_key(|head| std::cmp::Reverse((stands_on_own(head), depth(head))));
+        heads.truncate(PARENTS_MAX);
+        heads.sort_unstable();
+    }
+    heads
+}
+
+fn scope(body: &Body) -> Option<FolderId> {
+    match body {
+        Body::Grant(b) => Some(b.folder),
+        Body::Revoke(b) => Some(b.folder),
+        Body::RetireFolder(b) => Some(b.folder),
+        Body::Rename(Rename { what: Named::Folder(folder), .. }) => Some(*folder),
+        Body::Vouch(b) => Some(b.folder),
+        Body::Verdict(b) => Some(b.folder),
+        Body::Fork(b) => Some(b.folder),
+        Body::Reinstate(b) => Some(b.folder),
+        _ => None,
+    }
+}
+
+/// What `me` signs to take in `node` with a role and folders; less what is so already. It may be a member: then
+/// only what differs is signed, so that an admission that was cut off can be repeated.
+pub fn plan_admission(
+    policy: &Policy,
+    me: NodeId,
+    node: NodeId,
+    name: &str,
+    role: Role,
+    folders: &[(FolderId, Level)],
+) -> Result<Vec<Body>, PlanRefused> {
+    must_be_admin(policy, me)?;
+    let mut bodies = Vec::new();
+    if policy.role(node) != Some(role) {
+        bodies.push(plan_admit(policy, me, node, name, role)?);
+    }
+    for (folder, level) in folders {
+        must_manage(policy, me, *folder, &RelPath::root(), 0)?;
+        let (folder, level) = (*folder, *level);
+        bodies.push(Body::Grant(Grant {
+            folder,
+            subject: Subject::Node(node),
+            path: RelPath::root(),
+            level,
+            not_after: None,
+        }));
+    }
+    Ok(bodies)
+}
+
+/// Admits `node`, or admits it again.
+pub fn plan_admit(policy: &Policy, me: NodeId, node: NodeId, name: &str, role: Role) -> Result<Body, PlanRefused> {
+    must_be_admin(policy, me)?;
+    let name = Name::new(name).ok_or_else(|| PlanRefused::LongName(name.to_string()))?;
+    Ok(Body::Admit(Admit { node, name, role }))
+}
+
+/// Leaves the mesh. Being alone in it, a node may go; being its only admin among others, it may not.
+pub fn plan_leave(policy: &Policy, me: NodeId) -> Result<Body, PlanRefused> {
+    must_be_member(policy, me)?;
+    if policy.admins() == [me] && policy.members().count() > 1 {
+        return Err(PlanRefused::LastAdmin);
+    }
+    Ok(Body::Expel(Expel { node: me }))
+}
+
+/// Expels another node.
+pub fn plan_expel(policy: &Policy, me: NodeId, node: NodeId) -> Result<Body, PlanRefused> {
+    if node == me {
+        return plan_leave(policy, me);
+    }
+    must_be_admin(policy, me)?;
+    must_know(policy, node)?;
+    Ok(Body::Expel(Expel { node }))
+}
+
+/// Changes the role of a member.
+pub fn plan_set_role(policy: &Policy, me: NodeId, node: NodeId, role: Role) -> Result<Body, PlanRefused> {
+    must_be_admin(policy, me)?;
+    must_know(policy, node)?;
+    if role == Role::Member && policy.admins() == [node] {
+        return Err(PlanRefused::LastAdmin);
+    }
+    Ok(Body::SetRole(SetRole { node, role }))
+}
+
+/// Gives something a name.
+pub fn plan_rename(policy: &Policy, me: NodeId, what: Named, name: &str) -> Result<Body, PlanRefused> {
+    match what {
+        Named::Node(node) if node == me => must_be_member(policy, me)?,
+        Named::Mesh | Named::Node(_) => must_be_admin(policy, me)?,
+        Named::Folder(folder) => {
+            must_manage(policy, me, folder, &RelPath::root(), 0)?;
+            folder_name(name).map_err(|_| PlanRefused::BadName(name.to_string()))?;
+        }
+    }
+    Ok(Body::Rename(Rename { what, name: plan_name(name)? }))
+}
+
+/// Names a group of nodes.
+pub fn plan_group(
+    policy: &Policy,
+    me: NodeId,
+    group: GroupId,
+    name: &str,
+    mut members: Vec<NodeId>,
+) -> Result<Body, PlanRefused> {
+    must_be_admin(policy, me)?;
+    members.sort_unstable();
+    members.dedup();
+    let count = members.len();
+    let members = List::new(members).ok_or(PlanRefused::LargeGroup(count))?;
+    Ok(Body::Group(Group { group, name: plan_name(name)?, members }))
+}
+
+/// Creates a folder; its creator will have `manage`.
+pub fn plan_create_folder(policy: &Policy, me: NodeId, name: &str) -> Result<Body, PlanRefused> {
+    must_be_member(policy, me)?;
+    folder_name(name).map_err(|_| PlanRefused::BadName(name.to_string()))?;
+    if policy.created_by.get(&me).is_some_and(|created| *created >= FOLDERS_MAX) {
+        return Err(PlanRefused::TooManyFolders);
+    }
+    Ok(Body::CreateFolder(CreateFolder { name: plan_name(name)? }))
+}
+
+/// Gives a subject a level.
+pub fn plan_grant(policy: &Policy, me: NodeId, grant: Grant, now_ms: u64) -> Result<Body, PlanRefused> {
+    must_manage(policy, me, grant.folder, &grant.path, now_ms)?;
+    match grant.subject {
+        Subject::Everyone => {}
+        Subject::Node(node) => must_know(policy, node)?,
+        Subject::Group(group) if policy.groups.contains_key(&group) => {}
+        Subject::Group(group) => return Err(PlanRefused::NoSuchGroup(group)),
+    }
+    if grant.not_after.is_some_and(|last| last <= now_ms) {
+        return Err(PlanRefused::Past);
+    }
+    Ok(Body::Grant(grant))
+}
+
+/// Withdraws what a subject was granted on exactly one path.
+pub fn plan_revoke(
+    policy: &Policy,
+    me: NodeId,
+    folder: FolderId,
+    subject: Subject,
+    path: RelPath,
+    now_ms: u64,
+) -> Result<Body, PlanRefused> {
+    must_manage(policy, me, folder, &path, now_ms)?;
+    Ok(Body::Revoke(Revoke { folder, subject, path }))
+}
+
+/// Shares a folder no more.
+pub fn plan_retire(policy: &Policy, me: NodeId, folder: FolderId, now_ms: u64) -> Result<Body, PlanRefused> {
+    must_manage(policy, me, folder, &RelPath::root(), now_ms)?;
+    Ok(Body::RetireFolder(RetireFolder { folder }))
+}
+
+/// Says whether a node may be coordinator.
+pub fn plan_eligible(policy: &Policy, me: NodeId, node: NodeId, priority: Option<u16>) -> Result<Body, PlanRefused> {
+    must_be_admin(policy, me)?;
+    must_know(policy, node)?;
+    Ok(Body::Eligible(Eligible { node, priority }))
+}
+
+fn plan_name(name: &str) -> Result<Name, PlanRefused> {
+    checked_name(name).map_err(|_| PlanRefused::BadName(name.to_string()))?;
+    Name::new(name).ok_or_else(|| PlanRefused::LongName(name.to_string()))
+}
+
+fn must_be_member(policy: &Policy, me: NodeId) -> Result<(), PlanRefused> {
+    if policy.is_member(me) {
+        return Ok(());
+    }
+    Err(PlanRefused::Rules(match policy.name(me) {
+        Some(name) => Refused::Former { node: me, name: name.to_string() },
+        None => Refused::NotAMember(me),
+    }))
+}
+
+fn must_be_admin(policy: &Policy, me: NodeId) -> Result<(), PlanRefused> {
+    must_be_member(policy, me)?;
+    if policy.is_admin(me) {
+        return Ok(());
+    }
+    let name = |node: NodeId| policy.name(node).unwrap_or_default().to_string();
+    Err(PlanRefused::NotAnAdmin { admins: policy.admins().into_iter().map(name).collect() })
+}
+
+fn must_know(policy: &Policy, node: NodeId) -> Result<(), PlanRefused> {
+    if policy.is_member(node) { Ok(()) } else { Err(PlanRefused::NoSuchMember(node)) }
+}
+
+fn must_manage(policy: &Policy, me: NodeId, folder: FolderId, path: &RelPath, now_ms: u64) -> Result<(), PlanRefused> {
+    must_be_member(policy, me)?;
+    let state = policy.folder(folder).ok_or(Refused::NoSuchFolder(folder))?;
+    if state.retired {
+        return Err(Refused::Retired(state.name.clone()).into());
+    }
+    if policy.is_admin(me) || policy.may_manage(me, folder, path, now_ms) {
+        return Ok(());
+    }
+    Err(PlanRefused::MayNotManage { folder_name: state.name.clone(), path: path.clone() })
+}

@@ -1,0 +1,294 @@
+//! The policy in force: what a set of statements adds up to. Values only; `evaluate` makes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rules::{Book, Who};
+use crate::base::{FolderId, GroupId, Hlc, Level, MeshId, NodeId, RelPath, Role, StatementId};
+use crate::wire::statement::Subject;
+
+/// Why a statement has no effect. Each names whom or what it is about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Void {
+    /// The issuer was no member, as it knew itself.
+    #[error("{} was no member when it signed this", .0.short())]
+    NotAMember(NodeId),
+    /// The issuer was removed by a statement that it had not seen.
+    #[error("{} was removed at the same time, by statement {}", .node.short(), &.by.to_hex()[..8])]
+    Removed {
+        /// Who was removed.
+        node: NodeId,
+        /// By what.
+        by: StatementId,
+    },
+    /// Only an admin may say this.
+    #[error("{} was no admin when it signed this", .0.short())]
+    NotAnAdmin(NodeId),
+    /// A removal that stood on something which a more senior removal made void.
+    #[error("a more senior removal took away what {} had to sign this with", .0.short())]
+    Outranked(NodeId),
+    /// It is about a node that was no member.
+    #[error("{} was no member", .0.short())]
+    NoSuchMember(NodeId),
+    /// It is about a folder that the issuer could not know.
+    #[error("folder {} did not exist", &.0.to_hex()[..8])]
+    NoSuchFolder(FolderId),
+    /// It is about a group that the issuer could not know.
+    #[error("group {} did not exist", &.0.to_hex()[..8])]
+    NoSuchGroup(GroupId),
+    /// The folder was retired.
+    #[error("folder {} was retired", &.0.to_hex()[..8])]
+    Retired(FolderId),
+    /// The issuer had no `manage` where it grants.
+    #[error("{} may not manage '{path}' of folder {}", .issuer.short(), &.folder.to_hex()[..8])]
+    MayNotManage {
+        /// Who signed.
+        issuer: NodeId,
+        /// Where.
+        folder: FolderId,
+        /// On what.
+        path: RelPath,
+    },
+    /// A folder's name is no single safe path component, or a name is empty.
+    #[error("'{0}' is no name")]
+    BadName(String),
+    /// Each node may create `FOLDERS_MAX` folders.
+    #[error("{} has created 100 folders already", .0.short())]
+    TooManyFolders(NodeId),
+    /// A manager who is no admin may sign `RULES_MAX` rules on one folder.
+    #[error("{} has signed 1000 rules on folder {} already", .issuer.short(), &.folder.to_hex()[..8])]
+    TooManyRules {
+        /// Who signed.
+        issuer: NodeId,
+        /// Where.
+        folder: FolderId,
+    },
+    /// The recovery key is no node.
+    #[error("the recovery key cannot be a member")]
+    RecoveryKey,
+    /// A later version gives this kind of statement its meaning.
+    #[error("statements of kind {0:#06x} need a newer version of lanyard")]
+    NeedsNewer(u16),
+}
+
+/// A member of the mesh.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: Role,
+    /// The statement that made it a member.
+    pub admitted: StatementId,
+    /// Who signed that.
+    pub by: NodeId,
+    /// When, for people.
+    pub since: Hlc,
+}
+
+/// A shared folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FolderState {
+    /// Its name: one path component.
+    pub name: String,
+    /// Who created it.
+    pub creator: NodeId,
+    /// When, for people.
+    pub created: Hlc,
+    /// Whether it is shared no more.
+    pub retired: bool,
+    pub(super) book: Book,
+}
+
+/// A named set of nodes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GroupState {
+    /// Its name.
+    pub name: String,
+    /// Nodes that are in every version of it that is in force.
+    pub members: BTreeSet<NodeId>,
+    /// Nodes that are in one of several concurrent versions of it: rules on the group count for them only if
+    /// they lower.
+    pub disputed: BTreeSet<NodeId>,
+}
+
+/// One rule, as a book keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rule {
+    /// What the subject may do; `None`: earlier grants are withdrawn.
+    pub level: Option<Level>,
+    /// Until when, milliseconds since 1970 UTC.
+    pub not_after: Option<u64>,
+    /// Its statement.
+    pub statement: StatementId,
+    /// Who signed it.
+    pub by: NodeId,
+    /// When, for people.
+    pub since: Hlc,
+    /// Its issuer lost `manage` there at the same time: the rule only lowers.
+    pub contested: bool,
+}
+
+/// A rule with its place, for listing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RuleInForce {
+    /// Whom it is about.
+    pub subject: Subject,
+    /// On what, with all below it.
+    pub path: RelPath,
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// What a set of statements adds up to. Made by `evaluate`; equal sets give equal policies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Policy {
+    pub(super) mesh: MeshId,
+    pub(super) name: String,
+    pub(super) recovery: Option<NodeId>,
+    pub(super) members: BTreeMap<NodeId, Member>,
+    pub(super) former: BTreeMap<NodeId, String>,
+    pub(super) expulsions: u64,
+    pub(super) folders: BTreeMap<FolderId, FolderState>,
+    pub(super) groups: BTreeMap<GroupId, GroupState>,
+    pub(super) eligible: BTreeMap<NodeId, u16>,
+    pub(super) stopped: BTreeMap<Option<FolderId>, StatementId>,
+    pub(super) void: BTreeMap<StatementId, Void>,
+    pub(super) created_by: BTreeMap<NodeId, u32>,
+}
+
+impl Policy {
+    /// The mesh.
+    pub fn mesh(&self) -> MeshId {
+        self.mesh
+    }
+
+    /// The office's name.
+    pub fn mesh_name(&self) -> &str {
+        &self.name
+    }
+
+    /// The public half of the paper recovery key.
+    pub fn recovery(&self) -> Option<NodeId> {
+        self.recovery
+    }
+
+    /// All members, sorted by node.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.members.iter().map(|(node, member)| (*node, member))
+    }
+
+    /// One member.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.get(&node)
+    }
+
+    /// Whether `node` is a member now.
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.members.contains_key(&node)
+    }
+
+    /// Whether `node` was a member and is none now, by its own word or another's.
+    pub fn was_expelled(&self, node: NodeId) -> bool {
+        self.former.contains_key(&node)
+    }
+
+    /// The role of a member.
+    pub fn role(&self, node: NodeId) -> Option<Role> {
+        self.members.get(&node).map(|member| member.role)
+    }
+
+    /// Whether `node` is an admin now.
+    pub fn is_admin(&self, node: NodeId) -> bool {
+        self.role(node) == Some(Role::Admin)
+    }
+
+    /// The name of a member, or of one that was.
+    pub fn name(&self, node: NodeId) -> Option<&str> {
+        self.members.get(&node).map(|member| member.name.as_str()).or(self.former.get(&node).map(String::as_str))
+    }
+
+    /// All admins, sorted.
+    pub fn admins(&self) -> Vec<NodeId> {
+        self.members.iter().filter(|(_, member)| member.role == Role::Admin).map(|(node, _)| *node).collect()
+    }
+
+    /// All folders that are not retired, sorted by id.
+    pub fn folders(&self) -> impl Iterator<Item = (FolderId, &FolderState)> {
+        self.folders.iter().filter(|(_, folder)| !folder.retired).map(|(id, folder)| (*id, folder))
+    }
+
+    /// One folder, retired ones too.
+    pub fn folder(&self, folder: FolderId) -> Option<&FolderState> {
+        self.folders.get(&folder)
+    }
+
+    /// Folders in which `node` may read something at `at_ms`, sorted by id.
+    pub fn visible_folders(&self, node: NodeId, at_ms: u64) -> Vec<FolderId> {
+        let visible = |folder: &FolderState| {
+            folder.book.paths().any(|path| self.level_in(folder, node, path, at_ms) >= Level::Read)
+        };
+        self.folders().filter(|(_, folder)| visible(folder)).map(|(id, _)| id).collect()
+    }
+
+    /// What `node` may do on `path` of `folder` at `at_ms` (milliseconds since 1970 UTC).
+    pub fn level(&self, node: NodeId, folder: FolderId, path: &RelPath, at_ms: u64) -> Level {
+        self.folders.get(&folder).map_or(Level::None, |folder| self.level_in(folder, node, path, at_ms))
+    }
+
+    /// Whether `node` holds `manage` on `path` and all below it, and so may change its rules. Admins may without.
+    pub fn may_manage(&self, node: NodeId, folder: FolderId, path: &RelPath, at_ms: u64) -> bool {
+        let Some(folder) = self.folders.get(&folder) else { return false };
+        let who = Who { node, in_group: &|group| self.in_group(group, node, false) };
+        !folder.retired && self.is_member(node) && folder.book.managed(&who, path, at_ms)
+    }
+
+    /// The rules of a folder, by path, then subject.
+    pub fn rules(&self, folder: FolderId) -> Vec<RuleInForce> {
+        self.folders.get(&folder).map(|folder| folder.book.list()).unwrap_or_default()
+    }
+
+    /// All groups, sorted by id.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupId, &GroupState)> {
+        self.groups.iter().map(|(id, group)| (*id, group))
+    }
+
+    /// The priority with which a member may be coordinator; `None`: not at all.
+    pub fn eligible(&self, node: NodeId) -> Option<u16> {
+        self.eligible.get(&node).copied().filter(|_| self.is_member(node))
+    }
+
+    /// How often the discovery key must have been rotated: the number of expulsions in force.
+    pub fn discovery_epoch(&self) -> u64 {
+        self.expulsions
+    }
+
+    /// The statement of a kind that this version does not know and because of which it must stop serving: for
+    /// the whole mesh, or for `folder`.
+    pub fn stopped_by(&self, folder: FolderId) -> Option<StatementId> {
+        self.stopped.get(&None).or_else(|| self.stopped.get(&Some(folder))).copied()
+    }
+
+    /// Statements without effect, and why.
+    pub fn void(&self) -> &BTreeMap<StatementId, Void> {
+        &self.void
+    }
+
+    fn level_in(&self, folder: &FolderState, node: NodeId, path: &RelPath, at_ms: u64) -> Level {
+        if folder.retired || !self.is_member(node) {
+            return Level::None;
+        }
+        let surely = Who { node, in_group: &|group| self.in_group(group, node, false) };
+        let level = folder.book.level(&surely, path, at_ms);
+        if !self.groups.values().any(|group| group.disputed.contains(&node)) {
+            return level;
+        }
+        let perhaps = Who { node, in_group: &|group| self.in_group(group, node, true) };
+        level.min(folder.book.level(&perhaps, path, at_ms))
+    }
+
+    fn in_group(&self, group: GroupId, node: NodeId, or_disputed: bool) -> bool {
+        self.groups
+            .get(&group)
+            .is_some_and(|group| group.members.contains(&node) || (or_disputed && group.disputed.contains(&node)))
+    }
+}

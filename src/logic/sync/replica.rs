@@ -1,0 +1,661 @@
+//! One node's copy of a folder: what its user changed becomes signed entries, what others signed becomes heads.
+//!
+//! Three rules carry it:
+//! 1. an own change names what its author had *seen on disk*, not what had arrived unseen: else an edit made
+//!    before a change was shown would count as made after it, and the change would be lost;
+//! 2. a batch is taken whole, in its writer's order, after everything that its entries have seen;
+//! 3. whether an entry has an effect depends on the rules at the heads that its batch names, and on nothing else.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ed25519_dalek::SigningKey;
+
+use super::conflict::{self, Main};
+use super::index::{EntryId, Head, Index, Look, OnDisk, PathRecord, Result, Walk};
+use super::reconcile;
+use crate::base::time::HlcClock;
+use crate::base::{
+    FileInfo, FileTime, FolderId, Hlc, Kind, Level, MeshId, Mode, NodeId, RelPath, StatementId, VersionVector, Writer,
+};
+use crate::wire::batch::{BATCH_BYTES_MAX, Batch, ENTRIES_MAX, Entry, Header, Packed, Salted, VERSION_MAX, What};
+use crate::wire::codec::{self, List};
+use crate::wire::message::{Hole, HoleReason};
+use crate::wire::statement::Frontier;
+
+/// Note in the index, set by the node when the first full scan since the index was made is over. Before that a file
+/// without record may be older than its deletion; after it, it is newer.
+pub const SCANNED_NOTE: &str = "scanned";
+
+/// Who may do what in one folder, as of some policy heads.
+pub trait Rules {
+    /// Whether `node` has at least `level` on `path`.
+    fn permits(&self, node: NodeId, path: &RelPath, level: Level) -> bool;
+}
+
+/// What signing needs.
+pub struct Author<'a> {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// The folder.
+    pub folder: FolderId,
+    /// This node's log.
+    pub writer: Writer,
+    /// This node's key.
+    pub key: &'a SigningKey,
+    /// The policy heads this node knows, sorted.
+    pub heads: Vec<StatementId>,
+    /// The rules at these heads.
+    pub rules: &'a dyn Rules,
+    /// Fresh randomness for salts.
+    pub seed: [u8; 32],
+}
+
+/// What the disk shows under one name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The name.
+    pub path: RelPath,
+    /// What is there; `None`: nothing.
+    pub seen: Option<Seen>,
+}
+
+/// See `Found`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// What the file system said.
+    pub info: FileInfo,
+    /// What it is; never a tombstone.
+    pub what: What,
+    /// Whether a further change may have left no trace.
+    pub recheck: bool,
+}
+
+/// A batch that this node signed, with its entries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Authored {
+    /// The signed header.
+    pub batch: Batch,
+    /// All its entries in order.
+    pub entries: Vec<Salted>,
+}
+
+/// One entry to be, without its number.
+struct Draft {
+    path: RelPath,
+    what: What,
+    mode: Mode,
+    mtime: FileTime,
+    time: Option<Hlc>,
+    base: VersionVector,
+    disk: After,
+}
+
+/// What is on the disk under the name of an entry to be.
+enum After {
+    /// This, as it was just seen.
+    Shows(Seen),
+    /// Nothing.
+    Nothing,
+    /// What is known already: the entry is a decision about versions, not about what has the name.
+    AsBefore,
+}
+
+/// Turns what the disk shows into signed batches, stored in the index. What is as known, equal to a version that
+/// waits to be applied, or not permitted becomes no entry.
+pub fn author(
+    index: &mut dyn Index,
+    author: &Author<'_>,
+    clock: &mut HlcClock,
+    now_ms: u64,
+    found: Vec<Found>,
+) -> Result<Vec<Authored>> {
+    let mut drafts = Vec::new();
+    let mut settled = BTreeMap::new();
+    for found in found {
+        absorb(index, author, now_ms, found, &mut drafts, &mut settled)?;
+    }
+    decide(drafts.as_mut(), settled);
+    let mut signed = Vec::new();
+    let mut next = index.frontier(author.writer)?;
+    let mut entries: Vec<Salted> = Vec::new();
+    let mut bytes = 0;
+    let mut drafts = VecDeque::from(drafts);
+    while let Some(mut draft) = drafts.pop_front() {
+        if let Some(kept) = keep_own(index, author, &mut draft)? {
+            drafts.push_front(kept);
+        }
+        let number = next.map_or(0, |f| f.seq) + entries.len() as u64 + 1;
+        let salted = write(index, author, clock, now_ms, draft, number)?;
+        bytes += codec::encode(&salted.entry).len();
+        entries.push(salted);
+        if entries.len() == ENTRIES_MAX || bytes > BATCH_BYTES_MAX / 2 {
+            let authored = sign(index, author, clock.tick(now_ms), next, std::mem::take(&mut entries))?;
+            next = index.frontier(author.writer)?;
+            bytes = 0;
+            signed.push(authored);
+        }
+    }
+    if !entries.is_empty() {
+        signed.push(sign(index, author, clock.tick(now_ms), next, entries)?);
+    }
+    Ok(signed)
+}
+
+/// Conflicts that were settled in one look at the disk: the losers of each path, together.
+type Settled = BTreeMap<RelPath, (What, VersionVector)>;
+
+/// Who changed a name and settled its conflict in one look decided both in one entry. Settled alone, a conflict
+/// ends by a tombstone that has seen the losers and nothing else, so that it cannot touch what has the name, here or
+/// where that was changed or deleted at the same time.
+fn decide(drafts: &mut Vec<Draft>, mut settled: Settled) {
+    for draft in drafts.iter_mut() {
+        if let Some((_, lost)) = settled.remove(&draft.path) {
+            draft.base.join(&lost);
+        }
+    }
+    for (path, (lost, base)) in settled {
+        let what = What::Tombstone { deleted: lost.content() };
+        drafts.push(Draft { path, what, mode: 0, mtime: FileTime::default(), time: None, base, disk: After::AsBefore });
+    }
+}
+
+/// An own number stands for all smaller ones, so an entry ends every earlier own version of its path, also one that
+/// its author did not mean: an own loser beside the file that was edited, or the own file that has the name when a
+/// copy is deleted. Such a version is signed again: as the outcome of a deletion, or as a file of its own under
+/// the name of its copy.
+fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Result<Option<Draft>> {
+    let Some(mut record) = index.path(&draft.path)? else { return Ok(None) };
+    let is_unseen = |head: &&Head| head.id.writer == author.writer && !draft.base.covers(head.version());
+    let own: Vec<Head> = record.heads.iter().filter(is_unseen).cloned().collect();
+    own.iter().for_each(|head| draft.base.join(head.version()));
+    let on_disk = record.disk.as_ref().map(|disk| &disk.what);
+    let unmeant = |head: &&Head| head.is_live() && *head.what() != draft.what && on_disk != Some(head.what());
+    let is_end = matches!(draft.what, What::Tombstone { .. });
+    let Some(head) =
+        own.iter().find(|head| unmeant(head) || (is_end && matches!(draft.disk, After::AsBefore) && head.is_live()))
+    else {
+        return Ok(None);
+    };
+    let entry = &head.salted.entry;
+    if is_end {
+        (draft.what, draft.mode, draft.mtime) = (entry.what.clone(), entry.mode, entry.mtime);
+        draft.time = Some(entry.time);
+        return Ok(None);
+    }
+    if entry.what == What::Dir {
+        return Ok(None);
+    }
+    let Some(copy) = reconcile::copy_name(&*index, &draft.path, head)? else { return Ok(None) };
+    record.copies.retain(|name| *name != copy);
+    index.put_path(&draft.path, &record)?;
+    Ok(Some(Draft {
+        path: copy,
+        what: entry.what.clone(),
+        mode: entry.mode,
+        mtime: entry.mtime,
+        time: Some(entry.time),
+        base: VersionVector::default(),
+        disk: After::AsBefore,
+    }))
+}
+
+fn sign(
+    index: &mut dyn Index,
+    author: &Author<'_>,
+    time: Hlc,
+    previous: Option<Frontier>,
+    entries: Vec<Salted>,
+) -> Result<Authored> {
+    let header = Header {
+        mesh: author.mesh,
+        folder: author.folder,
+        writer: author.writer,
+        first: previous.map_or(1, |f| f.seq + 1),
+        previous: previous.map(|f| f.batch),
+        heads: List::truncated(author.heads.clone()),
+        time,
+        entries: List::truncated(entries.iter().map(|s| s.entry.hash(&s.salt)).collect()),
+    };
+    let batch = Batch::sign(header, author.key);
+    index.put_batch(&batch)?;
+    Ok(Authored { batch, entries })
+}
+
+/// Gives a draft its number and puts it into the path's record.
+fn write(
+    index: &mut dyn Index,
+    author: &Author<'_>,
+    clock: &mut HlcClock,
+    now_ms: u64,
+    draft: Draft,
+    number: u64,
+) -> Result<Salted> {
+    let id = EntryId { writer: author.writer, seq: number };
+    let mut version = draft.base;
+    version.advance(author.writer, number);
+    let time = draft.time.unwrap_or_else(|| clock.tick(now_ms));
+    let mut record = index.path(&draft.path)?.unwrap_or_default();
+    let entry = Entry::new(draft.path.clone(), draft.what.clone(), draft.mode, draft.mtime, time, version.clone());
+    let salt = blake3::keyed_hash(&author.seed, &number.to_be_bytes());
+    let salt = salt.as_bytes()[..16].try_into().expect("16 of 32 bytes");
+    let salted = Salted { salt, entry };
+    reconcile::merge(&mut record, Head { id, salted: salted.clone() });
+    let alone = record.heads.len() == 1 && record.copies.is_empty() && !matches!(draft.disk, After::AsBefore);
+    record.disk = match draft.disk {
+        After::Shows(Seen { info, what, recheck }) => Some(OnDisk { info, what, version, recheck }),
+        After::Nothing => None,
+        After::AsBefore => record.disk.map(|disk| {
+            let version = if disk.what == draft.what { version } else { disk.version };
+            OnDisk { version, ..disk }
+        }),
+    };
+    record.copy_of = None;
+    record.local_only = false;
+    index.put_path(&draft.path, &record)?;
+    index.put_entry_path(id, &draft.path)?;
+    // A file where others already put something below it gives the name to a directory.
+    let is_dir = draft.what == What::Dir;
+    let is_end = matches!(draft.what, What::Tombstone { .. });
+    if !alone || is_end || (!is_dir && reconcile::lives_below(&*index, &draft.path)?) {
+        reconcile::mark(index, &draft.path)?;
+    }
+    Ok(salted)
+}
+
+/// Decides what one look at the disk means: nothing new, a change to announce, or one that must stay local.
+fn absorb(
+    index: &mut dyn Index,
+    author: &Author<'_>,
+    now_ms: u64,
+    found: Found,
+    drafts: &mut Vec<Draft>,
+    settled: &mut Settled,
+) -> Result<()> {
+    let Found { path, seen } = found;
+    let mut record = index.path(&path)?.unwrap_or_default();
+    let known = record.disk.clone();
+    let (known, seen) = match (known, seen) {
+        (None, None) => return Ok(()),
+        (Some(known), Some(seen)) if is_same(&known, &seen) => {
+            record.disk = Some(OnDisk { info: seen.info, recheck: seen.recheck, ..known });
+            return index.put_path(&path, &record);
+        }
+        changed => changed,
+    };
+    let may = author.rules.permits(author.writer.node, &path, Level::Write);
+    if let Some((owner, loser)) = record.copy_of.clone() {
+        if known.is_none()
+            && let Some(seen) = &seen
+        {
+            // Put there by a commit that was interrupted before it was noted, or a user's file with that very name.
+            let version = index.path(&owner)?.and_then(|owning| {
+                owning.head(loser).filter(|head| *head.what() == seen.what).map(|head| head.version().clone())
+            });
+            if let Some(version) = version {
+                let Seen { info, what, recheck } = seen.clone();
+                record.disk = Some(OnDisk { info, what, version, recheck });
+                index.put_path(&path, &record)?;
+                return reconcile::mark(index, &owner);
+            }
+        }
+        if !may || !author.rules.permits(author.writer.node, &owner, Level::Write) {
+            return stay_local(index, &path, record, seen);
+        }
+        return settle(index, (path, record), (owner, loser), seen, drafts, settled);
+    }
+    let implied = known.as_ref().is_some_and(|disk| disk.version == VersionVector::default());
+    match (known, seen) {
+        (Some(_), None) if implied => {
+            record.disk = None;
+            index.put_path(&path, &record)?;
+            reconcile::mark(index, &path)
+        }
+        (Some(known), None) => {
+            // Deleted here too, or by a commit that was interrupted before it was noted.
+            if !record.is_live() && !record.heads.is_empty() {
+                record.disk = None;
+                record.local_only = false;
+                index.put_path(&path, &record)?;
+                return reconcile::mark(index, &path);
+            }
+            if !may {
+                return stay_local(index, &path, record, None);
+            }
+            let what = What::Tombstone { deleted: known.what.content() };
+            let base = known.version;
+            drafts.push(Draft {
+                path,
+                what,
+                mode: 0,
+                mtime: FileTime::default(),
+                time: None,
+                base,
+                disk: After::Nothing,
+            });
+            Ok(())
+        }
+        (known, Some(seen)) => {
+            let other = known.as_ref().is_none_or(|known| known.what != seen.what);
+            if other && !is_last(index, &path, &record)? && adopt(index, &path, &mut record, &seen)? {
+                return Ok(());
+            }
+            if !may {
+                return stay_local(index, &path, record, Some(seen));
+            }
+            let unseen_live = known.is_none() && record.is_live();
+            // A file that was here before its folder was joined counts as old as it is.
+            let time = unseen_live.then(|| Hlc { ms: seen.info.mtime.to_ms().min(now_ms), count: 0 });
+            let base = match known {
+                Some(known) => known.version,
+                None if unseen_live => VersionVector::default(),
+                None => joined(record.heads.iter()),
+            };
+            drafts.push(draft_of(path, seen, time, base));
+            Ok(())
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+fn draft_of(path: RelPath, seen: Seen, time: Option<Hlc>, base: VersionVector) -> Draft {
+    let mtime = if seen.info.kind == Kind::Dir { FileTime::default() } else { seen.info.mtime };
+    let mode = if seen.info.kind == Kind::Symlink { 0 } else { seen.info.mode };
+    Draft { path, what: seen.what.clone(), mode, mtime, time, base, disk: After::Shows(seen) }
+}
+
+fn joined<'a>(heads: impl Iterator<Item = &'a Head>) -> VersionVector {
+    let mut version = VersionVector::default();
+    heads.for_each(|head| version.join(head.version()));
+    version
+}
+
+fn is_same(known: &OnDisk, seen: &Seen) -> bool {
+    known.what == seen.what
+        && match known.what {
+            What::Dir => known.info.mode == seen.info.mode,
+            What::Symlink(_) => known.info.mtime == seen.info.mtime,
+            _ => known.info.mode == seen.info.mode && known.info.mtime == seen.info.mtime,
+        }
+}
+
+/// What is on the disk is taken over where it equals the version that should have the name: it was there before the
+/// folder was joined, or comes from a commit that was interrupted before it was noted. Until the first full scan
+/// of a folder is over, what nobody knows follows the deletion of its equal; later it is a file that a user brought back.
+fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &Seen) -> Result<bool> {
+    if record.heads.is_empty() {
+        return Ok(false);
+    }
+    let below = seen.what == What::Dir && reconcile::lives_below(&*index, path)?;
+    let version = match conflict::view(record, below).main {
+        Main::Head(head) if *head.what() == seen.what => head.version().clone(),
+        Main::ImpliedDir if seen.what == What::Dir => VersionVector::default(),
+        Main::Nothing
+            if record.disk.is_none() && is_deleted(record, &seen.what) && index.note(SCANNED_NOTE)?.is_none() =>
+        {
+            joined(record.heads.iter())
+        }
+        _ => return Ok(false),
+    };
+    record.disk = Some(OnDisk { info: seen.info, what: seen.what.clone(), version, recheck: seen.recheck });
+    record.local_only = false;
+    index.put_path(path, record)?;
+    reconcile::mark(index, path)?;
+    Ok(true)
+}
+
+/// Whether what was under the name is a version that still counts and does not lie beside it: then no commit replaced
+/// it, since that would have put it beside first, but a user did.
+fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord) -> Result<bool> {
+    let Some(disk) = &record.disk else { return Ok(false) };
+    let Some(head) = record.heads.iter().find(|head| *head.what() == disk.what) else { return Ok(false) };
+    let Some(copy) = reconcile::copy_name(index, path, head)? else { return Ok(false) };
+    let beside = index.path(&copy)?.and_then(|copy| copy.disk);
+    Ok(beside.is_none_or(|beside| beside.what != disk.what))
+}
+
+fn is_deleted(record: &PathRecord, what: &What) -> bool {
+    let content = what.content();
+    content.is_some()
+        && record.heads.iter().any(|head| matches!(head.what(), What::Tombstone { deleted } if *deleted == content))
+}
+
+fn stay_local(index: &mut dyn Index, path: &RelPath, mut record: PathRecord, seen: Option<Seen>) -> Result<()> {
+    let version = record.disk.take().map(|disk| disk.version).unwrap_or_default();
+    record.disk = seen.map(|seen| OnDisk { info: seen.info, what: seen.what, version, recheck: seen.recheck });
+    record.local_only = true;
+    index.put_path(path, &record)
+}
+
+/// A user touched a conflict copy: that settles the conflict in favour of what has the name. A changed copy lives
+/// on as a file of its own. A copy that has become what should have the name is only forgotten.
+fn settle(
+    index: &mut dyn Index,
+    (path, mut record): (RelPath, PathRecord),
+    (owner, loser): (RelPath, EntryId),
+    seen: Option<Seen>,
+    drafts: &mut Vec<Draft>,
+    settled: &mut Settled,
+) -> Result<()> {
+    record.copy_of = None;
+    record.disk = None;
+    index.put_path(&path, &record)?;
+    if let Some(seen) = seen {
+        drafts.push(draft_of(path.clone(), seen, None, VersionVector::default()));
+    }
+    let Some(mut owning) = index.path(&owner)? else { return Ok(()) };
+    owning.copies.retain(|name| *name != path);
+    index.put_path(&owner, &owning)?;
+    let Some(lost) = owning.head(loser).map(|head| head.what().clone()) else { return Ok(()) };
+    let below = reconcile::lives_below(&*index, &owner)?;
+    if !conflict::view(&owning, below).losers.iter().any(|head| *head.what() == lost) {
+        return reconcile::mark(index, &owner);
+    }
+    // Equal losers go together: only one of them lies on the disk.
+    let twins = joined(owning.heads.iter().filter(|head| *head.what() == lost));
+    settled.entry(owner).or_insert_with(|| (lost, VersionVector::default())).1.join(&twins);
+    Ok(())
+}
+
+/// What became of a batch that a peer sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// Taken; these paths have new heads.
+    Taken(Vec<RelPath>),
+    /// Nothing new in it.
+    Known,
+    /// It has seen entries, or follows a batch, that did not arrive yet: offer it again after they did.
+    Early,
+    /// Its writer signed another batch with the same numbers.
+    Forked,
+}
+
+/// The peer that sent a batch broke the protocol. Nothing of the batch was taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Reject {
+    /// The batch is about another folder or mesh.
+    #[error("the batch belongs to another folder")]
+    OtherFolder,
+    /// An entry is not the one that the header signs.
+    #[error("entry {0} is not the one that its batch signs")]
+    NotSigned(usize),
+    /// Neither the entry nor a reason for its absence was sent.
+    #[error("entry {0} is missing without a reason")]
+    Unexplained(usize),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] super::index::IndexError),
+}
+
+/// Takes a batch into the index. `rules` are those at the heads that the batch names.
+pub fn receive(
+    index: &mut dyn Index,
+    (mesh, folder): (MeshId, FolderId),
+    rules: &dyn Rules,
+    batch: &Batch,
+    entries: Vec<(usize, Salted)>,
+    holes: &[Hole],
+) -> std::result::Result<Received, Reject> {
+    let header = batch.header();
+    if (header.mesh, header.folder) != (mesh, folder) {
+        return Err(Reject::OtherFolder);
+    }
+    if let Some((at, _)) = entries.iter().find(|(at, salted)| !batch.holds(*at, salted)) {
+        return Err(Reject::NotSigned(*at));
+    }
+    let writer = header.writer;
+    let frontier = index.frontier(writer)?;
+    let reached = frontier.map_or(0, |f| f.seq);
+    let fills = header.last() <= reached;
+    if fills {
+        let id = EntryId { writer, seq: header.first };
+        let stored = index.batch_of(id)?.map(|(_, stored)| stored.hash());
+        if stored != Some(batch.hash()) {
+            return Ok(Received::Forked);
+        }
+    } else if header.first != reached + 1 {
+        return Ok(if header.first <= reached { Received::Forked } else { Received::Early });
+    } else if header.previous != frontier.map(|f| f.batch) {
+        return Ok(Received::Forked);
+    }
+    for (at, salted) in &entries {
+        if has_seen_more(index, writer, header.first + *at as u64, &salted.entry.version)? {
+            return Ok(Received::Early);
+        }
+    }
+    let mut explained = vec![fills; header.entries.len()];
+    entries.iter().for_each(|(at, _)| explained[*at] = true);
+    for hole in holes {
+        if let Some(slot) = explained.get_mut(usize::from(hole.index)) {
+            *slot = true;
+        }
+    }
+    if let Some(at) = explained.iter().position(|known| !known) {
+        return Err(Reject::Unexplained(at));
+    }
+    if !fills {
+        index.put_batch(batch)?;
+        for hole in holes {
+            let id = EntryId { writer, seq: header.first + u64::from(hole.index) };
+            index.put_hole(id, Some(hole.reason))?;
+        }
+    }
+    let mut changed = Vec::new();
+    for (at, salted) in entries {
+        let id = EntryId { writer, seq: header.first + at as u64 };
+        if fills && index.hole(id)?.is_none() {
+            continue;
+        }
+        index.put_hole(id, None)?;
+        let path = salted.entry.path.clone();
+        if !rules.permits(writer.node, &path, Level::Write) {
+            index.put_void(id, &salted)?;
+            reopen(index, writer, &salted.entry.version)?;
+            continue;
+        }
+        index.put_entry_path(id, &path)?;
+        let mut record = index.path(&path)?.unwrap_or_default();
+        if reconcile::merge(&mut record, Head { id, salted }) {
+            index.put_path(&path, &record)?;
+            reconcile::mark(index, &path)?;
+            changed.push(path);
+        }
+    }
+    if changed.is_empty() && fills { Ok(Received::Known) } else { Ok(Received::Taken(changed)) }
+}
+
+/// What has no effect supersedes nothing: entries that were left out for its sake are asked for again.
+fn reopen(index: &mut dyn Index, own: Writer, version: &VersionVector) -> Result<()> {
+    for (writer, seq) in version.components().iter().filter(|(writer, _)| *writer != own) {
+        let id = EntryId { writer: *writer, seq: *seq };
+        if let Some(HoleReason::Superseded(..)) = index.hole(id)? {
+            index.put_hole(id, Some(HoleReason::Missing))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a version names entries that did not arrive yet; the writer's own earlier ones did.
+fn has_seen_more(index: &dyn Index, own: Writer, number: u64, version: &VersionVector) -> Result<bool> {
+    debug_assert!(version.components().len() <= VERSION_MAX);
+    for (writer, seen) in version.components() {
+        let arrived = if *writer == own { number } else { index.frontier(*writer)?.map_or(0, |f| f.seq) };
+        if *seen > arrived {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What one peer should be sent of a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Push {
+    /// The batch.
+    pub batch: Batch,
+    /// Entries that the peer may read and that still matter, with their places.
+    pub entries: Vec<(u16, Salted)>,
+    /// Why the others are missing.
+    pub holes: Vec<Hole>,
+}
+
+impl Push {
+    /// The entries as they travel.
+    pub fn pack(&self) -> Packed {
+        Packed::pack(self.entries.iter().map(|(at, salted)| (*at, salted)))
+    }
+}
+
+/// Puts together what `reader` may have of a batch.
+pub fn push_of(index: &dyn Look, batch: Batch, reader: NodeId, rules: &dyn Rules) -> Result<Push> {
+    let mut push = Push { batch, entries: Vec::new(), holes: Vec::new() };
+    let header = push.batch.header().clone();
+    for at in 0..header.entries.len() {
+        let place = u16::try_from(at).expect("a batch has at most 1,024 entries");
+        let id = EntryId { writer: header.writer, seq: header.first + at as u64 };
+        match look_up(index, id)? {
+            Ok(salted) if !rules.permits(reader, &salted.entry.path, Level::Read) => {
+                push.holes.push(Hole { index: place, reason: HoleReason::Withheld });
+            }
+            Ok(salted) => push.entries.push((place, salted)),
+            Err(reason) => push.holes.push(Hole { index: place, reason }),
+        }
+    }
+    Ok(push)
+}
+
+fn look_up(index: &dyn Look, id: EntryId) -> Result<std::result::Result<Salted, HoleReason>> {
+    if let Some(salted) = index.void(id)? {
+        return Ok(Ok(salted));
+    }
+    let Some(path) = index.entry_path(id)? else {
+        return Ok(Err(match index.hole(id)? {
+            Some(HoleReason::Superseded(writer, seq)) => HoleReason::Superseded(writer, seq),
+            _ => HoleReason::Missing,
+        }));
+    };
+    let record = index.path(&path)?.unwrap_or_default();
+    if let Some(head) = record.head(id) {
+        return Ok(Ok(head.salted.clone()));
+    }
+    let later = record.heads.iter().find(|head| head.version().seen(id.writer) >= id.seq);
+    Ok(Err(later.map_or(HoleReason::Missing, |head| HoleReason::Superseded(head.id.writer, head.id.seq))))
+}
+
+/// Batches that a peer with these frontiers lacks, in the order in which they arrived here: whatever a batch has
+/// seen comes before it. Ends early when `send` says so.
+pub fn catch_up(index: &dyn Look, theirs: &[Frontier], send: &mut dyn FnMut(Batch) -> Walk) -> Result<()> {
+    let has = |writer: Writer| theirs.iter().find(|f| f.writer == writer).map_or(0, |f| f.seq);
+    let mut start: Option<u64> = None;
+    for ours in index.frontiers()? {
+        let first_lacking = has(ours.writer) + 1;
+        if first_lacking <= ours.seq
+            && let Some((at, _)) = index.batch_of(EntryId { writer: ours.writer, seq: first_lacking })?
+        {
+            start = Some(start.map_or(at, |start| start.min(at)));
+        }
+    }
+    let Some(start) = start else { return Ok(()) };
+    index.arrivals(start, &mut |_, batch| {
+        let lacking = batch.header().last() > has(batch.header().writer);
+        if lacking { send(batch) } else { Walk::On }
+    })
+}

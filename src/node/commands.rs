@@ -1,0 +1,383 @@
+//! What the local API asks, answered. One command a task; those that change mesh or folders take turns.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::folder::FolderHandle;
+use super::mesh::MeshError;
+use super::record::Place;
+use super::{Shared, lock, pairing, running, sharing};
+use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
+use crate::logic::policy::{PlanRefused, Policy, plan_leave};
+use crate::shell::{clock, rt};
+use crate::wire::api::{
+    Amount, DropFolder, Dropped, Event, Failure, Folder, FolderBrief, FolderState, Get, Got, Left, Member, MeshRef,
+    Peer, Request, Response, Share, Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
+};
+use crate::wire::statement::Body;
+
+/// How long a leaving node gives its peers to hear of it.
+const FAREWELL_MS: u64 = 1_000;
+
+/// Answers one request.
+pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Response, Failure> {
+    match request {
+        Request::Status => Ok(Response::Status(status(shared))),
+        Request::Nodes => Ok(Response::Nodes(nodes(shared))),
+        Request::Folders => Ok(Response::Folders(folders(shared))),
+        Request::Share(Share { path, name, everyone }) => {
+            let path = sharing::to_path(&path);
+            sharing::share(shared, &path, name, everyone.unwrap_or(Level::Write)).await.map(Response::Shared)
+        }
+        Request::Get(get) => receive(shared, get).await.map(Response::Got),
+        Request::Drop(drop) => drop_folder(shared, drop).await.map(Response::Dropped),
+        Request::Invite(invite) => pairing::invite(shared, invite).await.map(Response::Invitation),
+        Request::InviteOutcome(asked) => shared.invitations.outcome(&asked.id).await.map(Response::InvitationOutcome),
+        Request::Join(join) => pairing::join(shared, join).await.map(Response::Joined),
+        Request::Leave => leave(shared).await.map(Response::Left),
+        Request::Wait(wait) => wait_for(shared, wait).await.map(Response::Waited),
+        Request::Shutdown => {
+            let _ = shared.to_loop.send(running::Event::Stop).await;
+            Ok(Response::Stopping(Stopping { id: shared.mesh.node().to_text() }))
+        }
+    }
+}
+
+/// This node, its mesh, peers, folders.
+pub(super) fn status(shared: &Shared) -> Status {
+    let me = shared.mesh.node();
+    let policy = shared.mesh.policy();
+    let peers = nodes(shared).into_iter().filter(|member| !member.this);
+    let addresses = crate::shell::net::interfaces::Selection::default().addresses().unwrap_or_default();
+    Status {
+        node: ThisNode {
+            id: me.to_text(),
+            name: own_name(shared),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            listen: addresses.into_iter().map(|ip| std::net::SocketAddr::new(ip, shared.port).to_string()).collect(),
+        },
+        mesh: policy.as_ref().map(|policy| mesh_ref(policy)),
+        standing: standing(shared),
+        page: None,
+        peers: peers
+            .map(|member| Peer {
+                id: member.id,
+                name: member.name,
+                connected: member.connected,
+                address: member.address,
+            })
+            .collect(),
+        folders: folders(shared),
+        coordinator: None,
+        alerts: lock(&shared.alerts).clone(),
+    }
+}
+
+fn own_name(shared: &Shared) -> String {
+    let policy = shared.mesh.policy();
+    let named = policy.and_then(|policy| policy.name(shared.mesh.node()).map(str::to_owned));
+    named.unwrap_or_else(|| shared.mesh.record().name)
+}
+
+pub(super) fn mesh_ref(policy: &Policy) -> MeshRef {
+    MeshRef { id: policy.mesh().to_hex(), name: policy.mesh_name().to_string() }
+}
+
+/// How this node stands to a mesh.
+pub(super) fn standing(shared: &Shared) -> Standing {
+    let me = shared.mesh.node();
+    let Some(policy) = shared.mesh.policy() else { return Standing::NoMesh };
+    match policy.role(me) {
+        None => Standing::Expelled,
+        Some(_) if policy.members().count() == 1 => Standing::Alone,
+        Some(Role::Admin) => Standing::Admin,
+        Some(Role::Member) => Standing::Member,
+    }
+}
+
+/// A node that was expelled, or has left, can do nothing in that mesh any more.
+pub(super) fn must_belong(shared: &Shared) -> Result<(), Failure> {
+    if standing(shared) == Standing::Expelled {
+        return Err(Failure::refused("this node is no member of its mesh any more")
+            .hint("ask for an invitation and run `lanyard join CODE`"));
+    }
+    Ok(())
+}
+
+fn must_have_mesh(shared: &Shared) -> Result<Arc<Policy>, Failure> {
+    must_belong(shared)?;
+    shared.mesh.policy().ok_or_else(|| {
+        Failure::refused("this node belongs to no mesh")
+            .hint("join one with `lanyard join CODE`, or share a directory with `lanyard share PATH`")
+    })
+}
+
+/// Every member, this node first, then by name.
+fn nodes(shared: &Shared) -> Vec<Member> {
+    let Some(policy) = shared.mesh.policy() else { return Vec::new() };
+    let record = shared.mesh.record();
+    let me = shared.mesh.node();
+    let one = |(node, member): (NodeId, &crate::logic::policy::Member)| {
+        let address = shared.address_of(node);
+        let contact = record.members.get(&node.to_hex());
+        let last_seen = match &address {
+            Some(_) => Some(clock::wall_ms()),
+            None => contact.and_then(|contact| contact.last_seen_ms),
+        };
+        Member {
+            id: node.to_text(),
+            name: member.name.clone(),
+            role: member.role,
+            this: node == me,
+            connected: node == me || address.is_some(),
+            address,
+            last_seen: last_seen.filter(|_| node != me).map(UtcTime::from_ms),
+        }
+    };
+    let mut members: Vec<Member> = policy.members().map(one).collect();
+    members.sort_by(|a, b| (!a.this, &a.name, &a.id).cmp(&(!b.this, &b.name, &b.id)));
+    members
+}
+
+/// Every folder that this node may see, by name.
+fn folders(shared: &Shared) -> Vec<Folder> {
+    let Some(policy) = shared.mesh.policy() else { return Vec::new() };
+    let visible = policy.visible_folders(shared.mesh.node(), clock::wall_ms());
+    let mut folders: Vec<Folder> = visible.into_iter().filter_map(|id| folder(shared, id)).collect();
+    folders.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    folders
+}
+
+/// One folder as the API shows it.
+pub(super) fn folder(shared: &Shared, id: FolderId) -> Option<Folder> {
+    let policy = shared.mesh.policy()?;
+    let state = policy.folder(id)?;
+    let place = match shared.mesh.record().place(id) {
+        Some(Place::At(path)) => Some(path.clone()),
+        _ => None,
+    };
+    let running = shared.folder(id).map(|handle| handle.status());
+    let nothing = Amount { files: 0, bytes: 0 };
+    let (state_word, why) = match &running {
+        Some(status) => (status.state.word(), status.problem.clone()),
+        None if place.is_some() => (FolderState::Error, Some(String::from("it is not running; see the alerts"))),
+        None => (FolderState::Offered, None),
+    };
+    Some(Folder {
+        id: id.to_hex(),
+        name: state.name.clone(),
+        path: place,
+        level: policy.level(shared.mesh.node(), id, &RelPath::root(), clock::wall_ms()),
+        state: state_word,
+        why,
+        local: running.as_ref().map_or(nothing, |s| Amount { files: s.local.files, bytes: s.local.bytes }),
+        need: running.as_ref().map_or(nothing, |s| Amount { files: s.need.files, bytes: s.need.bytes }),
+        local_only: running.as_ref().map_or(0, |s| s.local_only),
+    })
+}
+
+/// A folder's name.
+pub(super) fn folder_name(shared: &Shared, id: FolderId) -> String {
+    let policy = shared.mesh.policy();
+    policy.and_then(|policy| policy.folder(id).map(|state| state.name.clone())).unwrap_or_else(|| id.to_hex())
+}
+
+/// What a new member sees of a folder.
+pub(super) fn brief(shared: &Shared, policy: &Policy, id: FolderId, node: NodeId) -> Option<FolderBrief> {
+    let state = policy.folder(id)?;
+    let path = match shared.mesh.record().place(id) {
+        Some(Place::At(path)) if node == shared.mesh.node() => Some(path.clone()),
+        _ => None,
+    };
+    let level = policy.level(node, id, &RelPath::root(), clock::wall_ms());
+    Some(FolderBrief { name: state.name.clone(), level, path })
+}
+
+/// The folder that a name or id means, among those this node may see.
+pub(super) fn find_folder(shared: &Shared, wanted: &str) -> Result<FolderId, Failure> {
+    let policy = must_have_mesh(shared)?;
+    let visible = policy.visible_folders(shared.mesh.node(), clock::wall_ms());
+    let is_meant =
+        |id: &FolderId| id.to_hex() == wanted || policy.folder(*id).is_some_and(|state| state.name == wanted);
+    let meant: Vec<FolderId> = visible.iter().copied().filter(is_meant).collect();
+    match meant.as_slice() {
+        [one] => Ok(*one),
+        [] => {
+            let known: Vec<String> = visible.into_iter().map(|id| folder_name(shared, id)).collect();
+            let hint = if known.is_empty() {
+                String::from("no folder is shared with this node yet")
+            } else {
+                format!("folders shared with this node: {}", known.join(", "))
+            };
+            Err(Failure::failed(format!("there is no folder named {wanted}")).hint(hint))
+        }
+        _ => Err(Failure::failed(format!("several folders are named {wanted}"))
+            .hint("name it by its id; `lanyard folders --json` shows it")),
+    }
+}
+
+async fn receive(shared: &Arc<Shared>, get: Get) -> Result<Got, Failure> {
+    let _one = shared.changing.lock().await;
+    if standing(shared) == Standing::Alone {
+        return Err(Failure::refused("this node is alone in its mesh: there is nobody to receive from")
+            .hint("run `lanyard join CODE` to join another mesh"));
+    }
+    let folder = find_folder(shared, &get.folder)?;
+    let name = folder_name(shared, folder);
+    if get.inside.is_some() {
+        return Err(Failure::failed(format!("cannot fetch only a part of folder {name}"))
+            .hint(format!("receive the whole folder with `lanyard get {name} PATH`")));
+    }
+    if let Some(Place::At(path)) = shared.mesh.record().place(folder) {
+        return Err(Failure::failed(format!("folder {name} is received already, at {}", path.as_str()))
+            .hint(format!("to receive it elsewhere, first run `lanyard drop {name}`")));
+    }
+    let wanted = match &get.path {
+        Some(path) => sharing::to_path(path),
+        None => {
+            let into = sharing::receive_into(shared);
+            std::fs::create_dir_all(&into)
+                .map_err(|error| Failure::failed(format!("cannot make {}", into.display())).because(&error))?;
+            into.join(&name)
+        }
+    };
+    let (path, made_directory) = sharing::usable(shared, &wanted, "receive into")?;
+    sharing::place(shared, folder, &path)?;
+    sharing::start(shared, folder, path.clone(), sharing::History::Fetched).await?;
+    let folder = self::folder(shared, folder).ok_or_else(|| Failure::failed("the folder has ended already"))?;
+    let path = folder
+        .path
+        .clone()
+        .unwrap_or_else(|| crate::wire::api::PathText::from_bytes(path.as_os_str().as_encoded_bytes()));
+    Ok(Got { folder, path, made_directory })
+}
+
+async fn drop_folder(shared: &Arc<Shared>, asked: DropFolder) -> Result<Dropped, Failure> {
+    let _one = shared.changing.lock().await;
+    let folder = find_folder(shared, &asked.folder)?;
+    let name = folder_name(shared, folder);
+    let Some(Place::At(path)) = shared.mesh.record().place(folder).cloned() else {
+        return Err(Failure::failed(format!("folder {name} is not received here")));
+    };
+    shared
+        .mesh
+        .remember(|record| {
+            record.folders.insert(folder.to_hex(), Place::Dropped);
+        })
+        .map_err(|error| Failure::failed("cannot write this node's record").because(&error))?;
+    sharing::end(shared, folder, &sharing::to_path(&path)).await;
+    let _ = shared.to_loop.send(running::Event::Dropped(folder)).await;
+    Ok(Dropped { name, path })
+}
+
+async fn leave(shared: &Arc<Shared>) -> Result<Left, Failure> {
+    let _one = shared.changing.lock().await;
+    let policy = shared.mesh.policy().ok_or_else(|| Failure::refused("this node belongs to no mesh"))?;
+    let mesh = mesh_ref(&policy);
+    let me = shared.mesh.node();
+    match standing(shared) {
+        Standing::Expelled => return Ok(Left { mesh, dissolved: false, already: true }),
+        Standing::Alone | Standing::NoMesh => {
+            dissolve(shared).await?;
+            return Ok(Left { mesh, dissolved: true, already: false });
+        }
+        Standing::Member | Standing::Admin => {}
+    }
+    shared.mesh.sign(|policy| Ok::<_, Failure>(vec![plan_leave(policy, me).map_err(|error| refused(&error))?]))?;
+    // Peers hear of it over the links that are up; those that are away hear of it from them.
+    rt::sleep(Duration::from_millis(FAREWELL_MS)).await;
+    end_folders(shared).await;
+    Ok(Left { mesh, dissolved: false, already: false })
+}
+
+/// Ends a mesh that has no other member.
+pub(super) async fn dissolve(shared: &Arc<Shared>) -> Result<(), Failure> {
+    end_folders(shared).await;
+    shared.mesh.forget().map_err(|error| Failure::failed("cannot dissolve the mesh").because(&error))
+}
+
+/// Ends every folder; files stay.
+pub(super) async fn end_folders(shared: &Arc<Shared>) {
+    for (folder, root) in sharing::placed(shared) {
+        sharing::end(shared, folder, &root).await;
+    }
+}
+
+async fn wait_for(shared: &Arc<Shared>, wait: Wait) -> Result<Waited, Failure> {
+    let wanted: BTreeMap<FolderId, FolderHandle> = match &wait.folder {
+        Some(name) => {
+            let folder = find_folder(shared, name)?;
+            let handle = shared.folder(folder).ok_or_else(|| {
+                Failure::failed(format!("folder {name} is not received here"))
+                    .hint(format!("receive it with `lanyard get {name} PATH`"))
+            })?;
+            BTreeMap::from([(folder, handle)])
+        }
+        None => {
+            // Folders that were just offered are started first.
+            drop(shared.changing.lock().await);
+            shared.folders()
+        }
+    };
+    let all = async {
+        for handle in wanted.values() {
+            handle.wait().await;
+        }
+    };
+    let time = Duration::from_millis(wait.timeout_ms);
+    let done = rt::timeout(time, all).await;
+    let folders: Vec<Folder> = wanted.keys().filter_map(|id| folder(shared, *id)).collect();
+    if done.is_err() {
+        let behind = folders.iter().filter(|folder| folder.need.files > 0 || folder.state != FolderState::Idle);
+        let behind: Vec<String> =
+            behind.map(|folder| format!("folder {} still needs {} files", folder.name, folder.need.files)).collect();
+        let mut failure = Failure::timed_out(format!("not in sync after {} s", time.as_secs()));
+        failure.why = behind;
+        return Err(failure.hint("`lanyard status` shows what is going on; wait longer with --timeout"));
+    }
+    let connected = u32::try_from(lock(&shared.connected).len()).unwrap_or(u32::MAX);
+    Ok(Waited { folders, connected })
+}
+
+/// Tells who became or is no longer a member.
+pub(super) fn tell_members(shared: &Shared, taken: &[StatementId]) {
+    let Some(policy) = shared.mesh.policy() else { return };
+    for statement in taken.iter().filter_map(|id| shared.mesh.statement(*id)) {
+        match statement.body() {
+            Body::Admit(admit) if policy.is_member(admit.node) => {
+                shared.tell(Event::Admitted {
+                    id: admit.node.to_text(),
+                    name: admit.name.to_string(),
+                    role: admit.role,
+                });
+            }
+            Body::Expel(expel) if policy.was_expelled(expel.node) => {
+                let expelled = statement.head().issuer != expel.node;
+                let (id, name) = (expel.node.to_text(), shared.name_of(expel.node));
+                shared.tell(Event::Left { id, name, expelled });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A refusal of the rules as the API says it.
+pub(super) fn refused(error: &PlanRefused) -> Failure {
+    let failure = Failure::refused("the rules do not allow this").because(error);
+    match error {
+        PlanRefused::NotAnAdmin { admins } => failure.hint(format!("ask an admin: {}", admins.join(", "))),
+        PlanRefused::LastAdmin => failure.hint("invite another node with --role admin first"),
+        _ => failure,
+    }
+}
+
+impl From<MeshError> for Failure {
+    fn from(error: MeshError) -> Self {
+        match &error {
+            MeshError::Plan(plan) => refused(plan),
+            MeshError::None => Failure::refused("this node belongs to no mesh"),
+            _ => Failure::failed("the mesh cannot be changed").because(&error),
+        }
+    }
+}

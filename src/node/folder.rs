@@ -1,0 +1,247 @@
+//! One shared folder of the running node: a worker that owns its index and disk, a fetcher that brings contents.
+//!
+//! The worker is one thread, so that a swap on the disk and its note in the index are never seen apart by a look
+//! at the disk. Everything reaches it as an event over one bounded channel.
+
+mod apply;
+mod fetcher;
+mod local;
+mod look;
+mod parked;
+mod peers;
+mod place;
+mod serve;
+mod take;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future;
+
+use crate::base::{ContentId, FileInfo, FolderId, MeshId, NodeId, RelPath};
+use crate::logic::sync::index::{IndexError, Totals};
+use crate::node::Shared;
+use crate::shell::disk::{DiskError, Folder, chunk::ReadError};
+use crate::shell::net::link::LinkSender;
+use crate::shell::rt;
+use crate::shell::store::Store;
+use crate::wire::api::FolderState;
+use crate::wire::content::ChunkList;
+use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
+
+use fetcher::Arrived;
+pub(super) use serve::Server;
+
+/// Events that wait for a worker. Pushes are the largest, at most one frame each.
+const EVENTS_MAX: usize = 64;
+/// Orders that wait for a fetcher: answers of at most one chunk each.
+const ORDERS_MAX: usize = 64;
+
+/// What a worker is told.
+pub(super) enum FolderEvent {
+    /// A member that may read the folder can be reached over this control connection.
+    PeerUp(LinkSender),
+    /// It cannot any more.
+    PeerDown(LinkSender),
+    /// A peer said how far its logs reach.
+    Frontiers(NodeId, Frontiers),
+    /// A peer said how far it has put the folder on its disk.
+    Applied(NodeId, Frontiers),
+    /// A peer sent a batch.
+    Push(NodeId, Box<BatchPush>),
+    /// A peer asks for entries again.
+    EntryWant(NodeId, EntryWant),
+    /// Contents are complete.
+    Arrived(Vec<Arrived>),
+    /// A content cannot be had now.
+    Unavailable(ContentId, Option<DiskError>),
+    /// A large file was read.
+    Read(RelPath, FileInfo, Result<ChunkList, ReadError>),
+    /// The rules may have changed.
+    Rules,
+    /// Look at everything.
+    LookAgain,
+    /// Look at everything; answer when nothing is left to do.
+    Wait(Sender<()>),
+    /// End.
+    Stop,
+}
+
+/// What a folder is doing, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Nothing to do.
+    Idle,
+    /// Reading what changed here.
+    Scanning,
+    /// Bringing here what changed elsewhere.
+    Syncing,
+    /// Stopped, with a reason in `Status::problem`.
+    Error,
+}
+
+impl State {
+    /// The word that the API uses.
+    pub(super) fn word(self) -> FolderState {
+        match self {
+            Self::Idle => FolderState::Idle,
+            Self::Scanning => FolderState::Scanning,
+            Self::Syncing => FolderState::Syncing,
+            Self::Error => FolderState::Error,
+        }
+    }
+}
+
+/// A folder's state as the API shows it.
+#[derive(Clone, Debug)]
+pub(super) struct Status {
+    /// What it is doing.
+    pub(super) state: State,
+    /// What is on this disk.
+    pub(super) local: Totals,
+    /// What differs from what it should be.
+    pub(super) need: Totals,
+    /// Names changed here without the right to write.
+    pub(super) local_only: u64,
+    /// What is wrong, for people.
+    pub(super) problem: Option<String>,
+}
+
+/// What a folder needs to run.
+pub(super) struct Setup {
+    /// The mesh.
+    pub(super) mesh_id: MeshId,
+    /// The folder.
+    pub(super) folder: FolderId,
+    /// Its name.
+    pub(super) name: String,
+    /// Where it is.
+    pub(super) root: PathBuf,
+    /// Its open disk.
+    pub(super) disk: Arc<Folder>,
+    /// Its index.
+    pub(super) store: Store,
+    /// The upper bits of this folder's request numbers.
+    pub(super) slot: u16,
+    /// Whether its history begins here: this node has just made the folder.
+    pub(super) begins: bool,
+    /// What all parts of the node share.
+    pub(super) shared: Arc<Shared>,
+    /// Milliseconds between looks at everything.
+    pub(super) scan_ms: u64,
+}
+
+/// A running folder.
+#[derive(Clone)]
+pub(super) struct FolderHandle {
+    events: Sender<FolderEvent>,
+    orders: Sender<fetcher::Order>,
+    status: Arc<Mutex<Status>>,
+    server: Arc<Server>,
+    /// Ends when the worker has.
+    done: Receiver<()>,
+}
+
+impl FolderHandle {
+    /// Starts a folder's threads.
+    pub(super) fn start(setup: Setup) -> Result<Self, IndexError> {
+        let (events, from_events) = async_channel::bounded(EVENTS_MAX);
+        let (orders, from_orders) = async_channel::bounded(ORDERS_MAX);
+        let (end, done) = async_channel::bounded(1);
+        let status = Status {
+            state: State::Scanning,
+            local: Totals::default(),
+            need: Totals::default(),
+            local_only: 0,
+            problem: None,
+        };
+        let status = Arc::new(Mutex::new(status));
+        let server = Arc::new(Server::new(setup.folder, setup.disk.clone(), setup.store.clone()));
+        let (mesh, folder) = (setup.shared.mesh.clone(), setup.folder);
+        let fetcher = fetcher::Fetcher {
+            folder,
+            slot: setup.slot,
+            disk: setup.disk.clone(),
+            store: setup.store.clone(),
+            may_read: Arc::new(move |node, path| mesh.may_read(folder, node, path)),
+            orders: from_orders,
+            worker: events.clone(),
+        };
+        let worker = worker::Worker::new(setup, from_events, events.clone(), orders.clone(), status.clone())?;
+        rt::thread("fetch", move || fetcher.run());
+        rt::thread("folder", move || {
+            worker.run();
+            drop(end);
+        });
+        Ok(Self { events, orders, status, server, done })
+    }
+
+    /// Tells the worker; waits while it has much to do.
+    pub(super) async fn tell(&self, event: FolderEvent) {
+        // A worker that has ended needs no word.
+        let _ = self.events.send(event).await;
+    }
+
+    /// A peer's bulk connection can be used.
+    pub(super) async fn bulk_up(&self, link: LinkSender) {
+        let _ = self.orders.send(fetcher::Order::PeerUp(link)).await;
+    }
+
+    /// It cannot any more.
+    pub(super) async fn bulk_down(&self, link: LinkSender) {
+        let _ = self.orders.send(fetcher::Order::PeerDown(link)).await;
+    }
+
+    /// A peer answered a request for content.
+    pub(super) async fn answered(&self, from: NodeId, request: u64, answer: Answer) {
+        let _ = self.orders.send(fetcher::Order::Answer(from, request, answer)).await;
+    }
+
+    /// What answers peers that ask for content.
+    pub(super) fn server(&self) -> Arc<Server> {
+        self.server.clone()
+    }
+
+    /// The state as the API shows it.
+    pub(super) fn status(&self) -> Status {
+        lock(&self.status).clone()
+    }
+
+    /// Looks at everything and returns when nothing is left to do.
+    pub(super) async fn wait(&self) {
+        let (done, finished) = async_channel::bounded(1);
+        self.tell(FolderEvent::Wait(done)).await;
+        let _ = finished.recv().await;
+    }
+
+    /// Ends the threads; what is on disk and in the index stays. Waits until the worker has ended.
+    pub(super) async fn stop(&self) {
+        self.tell(FolderEvent::Stop).await;
+        let _ = self.orders.send(fetcher::Order::Stop).await;
+        let _ = self.done.recv().await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock was held left a whole value behind: values are replaced, not edited in steps.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The next message, or `None` after `wait_ms`; an error once nobody can send any more.
+fn next<T>(from: &Receiver<T>, wait_ms: Option<u64>) -> Option<Result<T, async_channel::RecvError>> {
+    match wait_ms {
+        None => Some(from.recv_blocking()),
+        Some(0) => match from.try_recv() {
+            Ok(message) => Some(Ok(message)),
+            Err(async_channel::TryRecvError::Empty) => None,
+            Err(async_channel::TryRecvError::Closed) => Some(Err(async_channel::RecvError)),
+        },
+        Some(wait_ms) => rt::block_on(future::or(async { Some(from.recv().await) }, async {
+            rt::sleep(Duration::from_millis(wait_ms)).await;
+            None
+        })),
+    }
+}

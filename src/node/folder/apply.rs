@@ -1,0 +1,151 @@
+//! What is being done to bring the disk to what the index says.
+//!
+//! Names wait in the index until they are as they should be; here is only what is under way: contents asked of the
+//! fetcher with the names that wait for them, removals that wait for everything that appears, names that failed
+//! and are tried again later.
+
+use std::collections::BTreeMap;
+
+use crate::base::{ContentId, RelPath};
+use crate::logic::sync::index::{Index, IndexError};
+use crate::logic::sync::reconcile::{self, Action, Target};
+use crate::wire::content::CHUNK_BYTES_MAX;
+
+/// How many names one pass plans; the rest is planned by the next pass.
+const PASS_MAX: usize = 1024;
+/// A name whose action failed is tried again after this long.
+const RETRY_MS: u64 = 5_000;
+/// A name that a user just changed is planned again after this long: its change is looked at first.
+const CHANGED_MS: u64 = 100;
+/// Contents asked of the fetcher at once: small ones and large ones. It queues no more than that.
+const WAITING_MAX: [usize; 2] = [2048, 3];
+
+/// What one pass found to do.
+#[derive(Default)]
+pub(super) struct Pass {
+    /// Can be done without a content: directories, links, modes and times.
+    pub(super) now: Vec<Action>,
+    /// Need a content first.
+    pub(super) puts: Vec<Action>,
+    /// Removals, deepest first.
+    pub(super) removals: Vec<Action>,
+    /// Whether every name that differs was planned in this pass.
+    pub(super) complete: bool,
+}
+
+/// What is under way.
+#[derive(Default)]
+pub(super) struct Apply {
+    waiting: BTreeMap<ContentId, (usize, Vec<RelPath>)>,
+    counts: [usize; 2],
+    names: BTreeMap<RelPath, ContentId>,
+    later: BTreeMap<RelPath, u64>,
+    cursor: Option<RelPath>,
+    dirty: bool,
+}
+
+fn class(bytes: u64) -> usize {
+    usize::from(bytes > CHUNK_BYTES_MAX as u64)
+}
+
+impl Apply {
+    /// Names may have been added to those that differ.
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Plans the next names; `None` where nothing has changed since the last pass.
+    pub(super) fn pass(&mut self, index: &mut dyn Index) -> Result<Pass, IndexError> {
+        let mut pass = Pass::default();
+        let names = index.needs(self.cursor.as_ref(), PASS_MAX)?;
+        let last_page = names.len() < PASS_MAX;
+        let whole = self.cursor.is_none() && last_page;
+        self.cursor = if last_page { None } else { names.last().cloned() };
+        self.dirty = !last_page;
+        for name in names {
+            if self.names.contains_key(&name) || self.later.contains_key(&name) {
+                continue;
+            }
+            let actions = reconcile::plan(index, &name)?;
+            if actions.is_empty() {
+                index.put_need(&name, false)?;
+            }
+            for action in actions {
+                match action.target {
+                    Target::Nothing => pass.removals.push(action),
+                    _ if action.target.content().is_some() => pass.puts.push(action),
+                    _ => pass.now.push(action),
+                }
+            }
+        }
+        pass.removals.reverse();
+        pass.complete = whole;
+        Ok(pass)
+    }
+
+    /// Whether a content of this length may be asked of the fetcher now.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.counts[class(bytes)] < WAITING_MAX[class(bytes)]
+    }
+
+    /// A name waits for a content from now on. Returns whether it is the first to.
+    pub(super) fn wait_for(&mut self, content: ContentId, bytes: u64, name: RelPath) -> bool {
+        self.names.insert(name.clone(), content);
+        if let Some((_, names)) = self.waiting.get_mut(&content) {
+            names.push(name);
+            return false;
+        }
+        self.counts[class(bytes)] += 1;
+        self.waiting.insert(content, (class(bytes), vec![name]));
+        true
+    }
+
+    /// Whether a large content is awaited, whose chunks may be copied from files that are here.
+    pub(super) fn awaits_large(&self) -> bool {
+        self.counts[1] > 0
+    }
+
+    /// Whether any name waits for this content.
+    pub(super) fn is_awaited(&self, content: ContentId) -> bool {
+        self.waiting.contains_key(&content)
+    }
+
+    /// A content is here or given up: the names that waited for it are planned again.
+    pub(super) fn release(&mut self, content: ContentId) -> Vec<RelPath> {
+        let Some((class, names)) = self.waiting.remove(&content) else { return Vec::new() };
+        self.counts[class] -= 1;
+        names.iter().for_each(|name| {
+            self.names.remove(name);
+        });
+        self.dirty = true;
+        names
+    }
+
+    /// An action failed: its name is planned again later.
+    pub(super) fn failed(&mut self, name: RelPath, now_ms: u64) {
+        self.later.insert(name, now_ms + RETRY_MS);
+    }
+
+    /// A name was changed by its user meanwhile: a little later.
+    pub(super) fn changed(&mut self, name: RelPath, now_ms: u64) {
+        self.later.insert(name, now_ms + CHANGED_MS);
+    }
+
+    /// Whether a pass is due.
+    pub(super) fn is_due(&mut self, now_ms: u64) -> bool {
+        let before = self.later.len();
+        self.later.retain(|_, until| *until > now_ms);
+        self.dirty |= self.later.len() < before;
+        self.dirty
+    }
+
+    /// When the next pass is due; `None`: when something happens.
+    pub(super) fn wake_ms(&self) -> Option<u64> {
+        if self.dirty { Some(0) } else { self.later.values().min().copied() }
+    }
+
+    /// Whether nothing is under way or put off.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.dirty && self.waiting.is_empty() && self.later.is_empty()
+    }
+}

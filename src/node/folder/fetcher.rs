@@ -1,0 +1,338 @@
+//! Brings contents here: asks peers, verifies, reuses chunks that are on the disk already, resumes partial files.
+//!
+//! One thread a folder. It owns the scheduler and the partial files; the worker hands it wants and takes what is
+//! complete. Small contents stay in memory until the worker has placed them: at most the scheduler's window.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_channel::{Receiver, Sender};
+use tracing::{debug, warn};
+
+use super::FolderEvent;
+use crate::base::{ContentId, FolderId, NodeId, RelPath};
+use crate::logic::sync::fetch::{Failure, Fetch, Want};
+use crate::logic::sync::index::IndexError;
+use crate::logic::sync::verify;
+use crate::shell::clock;
+use crate::shell::disk::Folder;
+use crate::shell::disk::stage::Partial;
+use crate::shell::net::link::{LinkSender, SendError};
+use crate::shell::store::Store;
+use crate::wire::chunker::chunks_of;
+use crate::wire::content::{ChunkList, ChunkRecord};
+use crate::wire::message::{Answer, ContentWant, Message, Part};
+
+/// What the fetcher is told.
+pub(super) enum Order {
+    /// Get this. The node is the one whose entry names it: only what it may read is reused for it.
+    Want(Want, NodeId),
+    /// A peer can be asked over this connection.
+    PeerUp(LinkSender),
+    /// It cannot any more.
+    PeerDown(LinkSender),
+    /// A peer answered.
+    Answer(NodeId, u64, Answer),
+    /// Nothing is wanted any more.
+    Stop,
+}
+
+/// A content that is complete and verified.
+pub(in crate::node) struct Arrived {
+    /// Which.
+    pub(super) content: ContentId,
+    /// Its chunk list.
+    pub(super) list: ChunkList,
+    /// The bytes, or the file that has them.
+    pub(super) data: Data,
+}
+
+/// See `Arrived`.
+pub(in crate::node) enum Data {
+    /// A small content.
+    Bytes(Vec<u8>),
+    /// A large one.
+    Partial(Partial),
+}
+
+/// Whether a node may read a path.
+pub(super) type MayRead = Arc<dyn Fn(NodeId, &RelPath) -> bool + Send + Sync>;
+
+/// The thread's state.
+pub(super) struct Fetcher {
+    /// The folder.
+    pub(super) folder: FolderId,
+    /// The upper bits of request numbers.
+    pub(super) slot: u16,
+    /// Its disk.
+    pub(super) disk: Arc<Folder>,
+    /// Its index.
+    pub(super) store: Store,
+    /// Who may read what.
+    pub(super) may_read: MayRead,
+    /// What it is told.
+    pub(super) orders: Receiver<Order>,
+    /// Where complete contents go.
+    pub(super) worker: Sender<FolderEvent>,
+}
+
+struct Work {
+    fetch: Fetch,
+    links: BTreeMap<NodeId, LinkSender>,
+    assemblies: BTreeMap<ContentId, Assembly>,
+    authors: BTreeMap<ContentId, NodeId>,
+    /// Requests that found a full queue.
+    unsent: std::collections::VecDeque<(NodeId, Message)>,
+}
+
+/// A large content on its way into a file.
+struct Assembly {
+    partial: Partial,
+    list: Arc<ChunkList>,
+    /// Where each chunk begins, bytes.
+    offsets: Vec<u64>,
+}
+
+impl Fetcher {
+    /// Runs until it is told to stop.
+    pub(super) fn run(self) {
+        let mut work = Work {
+            fetch: Fetch::numbered_from(u64::from(self.slot) << crate::node::SLOT_SHIFT),
+            links: BTreeMap::new(),
+            assemblies: BTreeMap::new(),
+            authors: BTreeMap::new(),
+            unsent: std::collections::VecDeque::new(),
+        };
+        loop {
+            let now = clock::wall_ms();
+            let wait_ms = if work.unsent.is_empty() {
+                work.fetch.wake_ms().map(|at| at.saturating_sub(now).max(1))
+            } else {
+                Some(2)
+            };
+            let mut orders = Vec::new();
+            match super::next(&self.orders, wait_ms) {
+                Some(Ok(order)) => orders.push(order),
+                Some(Err(_)) => return,
+                None => {}
+            }
+            while orders.len() < 256 {
+                let Ok(order) = self.orders.try_recv() else { break };
+                orders.push(order);
+            }
+            let mut arrived = Vec::new();
+            for order in orders {
+                if matches!(order, Order::Stop) {
+                    return;
+                }
+                self.handle(&mut work, order, &mut arrived);
+            }
+            if !arrived.is_empty() && self.worker.send_blocking(FolderEvent::Arrived(arrived)).is_err() {
+                return;
+            }
+            self.ask(&mut work);
+        }
+    }
+
+    fn handle(&self, work: &mut Work, order: Order, arrived: &mut Vec<Arrived>) {
+        match order {
+            Order::Want(want, author) => {
+                work.authors.insert(want.content, author);
+                work.fetch.want(want.clone());
+                if !want.is_small()
+                    && let Ok(Some(list)) = self.store.read::<_, IndexError>(|look| look.chunk_list(want.content))
+                {
+                    self.begin(work, &want, list, arrived);
+                }
+            }
+            Order::PeerUp(link) => {
+                work.fetch.peer_up(link.peer());
+                work.links.insert(link.peer(), link);
+            }
+            Order::PeerDown(link) => {
+                if work.links.get(&link.peer()).is_some_and(|used| used.id() == link.id()) {
+                    work.links.remove(&link.peer());
+                    work.unsent.retain(|(peer, _)| *peer != link.peer());
+                    work.fetch.peer_down(link.peer());
+                }
+            }
+            Order::Answer(from, number, answer) => self.answered(work, from, number, answer, arrived),
+            Order::Stop => {}
+        }
+    }
+
+    fn answered(&self, work: &mut Work, from: NodeId, number: u64, answer: Answer, arrived: &mut Vec<Arrived>) {
+        let Some((want, part)) = work.fetch.asked(from, number) else { return };
+        let now = clock::wall_ms();
+        let failure = match (part, answer) {
+            (Part::Whole, Answer::Bytes(bytes)) => {
+                let bytes = bytes.into_vec();
+                let list = chunks_of(&bytes);
+                match verify::whole(want.content, bytes, list) {
+                    Ok((bytes, list)) => {
+                        work.fetch.arrived(number);
+                        work.authors.remove(&want.content);
+                        let data = Data::Bytes(bytes.into_inner());
+                        arrived.push(Arrived { content: want.content, list, data });
+                        return;
+                    }
+                    Err(_) => Failure::Wrong,
+                }
+            }
+            (Part::Leaf(at), Answer::Leaf { leaf, leaves }) => {
+                if at == 0 {
+                    match verify::leaves(want.content, want.bytes, leaves) {
+                        Ok(leaves) => work.fetch.leaves_arrived(want.content, leaves),
+                        Err(_) => return self.wrong(work, from, number, &want, now),
+                    }
+                }
+                let checked = work
+                    .fetch
+                    .leaves(want.content)
+                    .ok_or(verify::WrongBytes)
+                    .and_then(|leaves| verify::leaf(leaves, at as usize, leaf));
+                match checked {
+                    Ok(leaf) => {
+                        if let Some((want, list)) = work.fetch.leaf_arrived(number, at, leaf) {
+                            self.begin(work, &want, list, arrived);
+                        }
+                        return;
+                    }
+                    Err(_) => Failure::Wrong,
+                }
+            }
+            (Part::Chunk { index, .. }, Answer::Bytes(bytes)) => {
+                let Some(record) = work.fetch.record(want.content, index) else { return };
+                let Ok(chunk) = verify::chunk(record, bytes.into_vec()) else {
+                    return self.wrong(work, from, number, &want, now);
+                };
+                return self.chunk_arrived(work, number, index, &want, &chunk.into_inner(), arrived);
+            }
+            (_, Answer::Absent | Answer::Busy | Answer::Refused) => Failure::Lacks,
+            (_, Answer::Bytes(_) | Answer::Leaf { .. }) => Failure::Wrong,
+        };
+        if failure == Failure::Wrong {
+            return self.wrong(work, from, number, &want, now);
+        }
+        work.fetch.failed(number, failure, now);
+    }
+
+    fn wrong(&self, work: &mut Work, from: NodeId, number: u64, want: &Want, now: u64) {
+        warn!(peer = %from.short(), path = %want.path, "a peer sent bytes that are not the content asked for; another one is asked");
+        work.fetch.failed(number, Failure::Wrong, now);
+    }
+
+    /// The list of a large content is known: what of it is here already?
+    fn begin(&self, work: &mut Work, want: &Want, list: ChunkList, arrived: &mut Vec<Arrived>) {
+        let author = work.authors.get(&want.content).copied();
+        let begun = Partial::open_or_create(&self.disk, want.content, want.bytes).and_then(|partial| {
+            let mut have = partial.verified(&list)?;
+            self.reuse(&partial, &list, &mut have, author)?;
+            Ok((partial, have))
+        });
+        match begun {
+            Ok((partial, have)) => {
+                let missing = (0u64..).zip(&have).filter(|(_, have)| !**have).map(|(at, _)| at).collect();
+                debug!(path = %want.path, chunks = list.records.len(), "begun");
+                let offsets = offsets(&list.records);
+                let list = Arc::new(list);
+                work.fetch.listed(want.content, list.clone(), missing);
+                work.assemblies.insert(want.content, Assembly { partial, list, offsets });
+                if work.fetch.finished(want.content).is_some() {
+                    complete(work, want.content, arrived);
+                }
+            }
+            Err(error) => {
+                work.fetch.forget(want.content);
+                let failed = FolderEvent::Unavailable(want.content, Some(error));
+                // A worker that is gone needs no word.
+                let _ = self.worker.send_blocking(failed);
+            }
+        }
+    }
+
+    /// Copies chunks that are in other files of this folder.
+    fn reuse(
+        &self,
+        partial: &Partial,
+        list: &ChunkList,
+        have: &mut [bool],
+        author: Option<NodeId>,
+    ) -> Result<(), crate::shell::disk::DiskError> {
+        let mut to = 0;
+        for (at, record) in list.records.iter().enumerate() {
+            let offset = to;
+            to += u64::from(record.bytes);
+            if have[at] {
+                continue;
+            }
+            let place = self.store.read::<_, IndexError>(|look| look.place_of_chunk(record.hash)).ok().flatten();
+            let Some(place) = place else { continue };
+            if author.is_some_and(|author| (self.may_read)(author, &place.path)) {
+                have[at] = partial.copy_chunk(&self.disk, &place.path, place.offset, record, offset)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn chunk_arrived(
+        &self,
+        work: &mut Work,
+        number: u64,
+        index: u64,
+        want: &Want,
+        bytes: &[u8],
+        arrived: &mut Vec<Arrived>,
+    ) {
+        let Some(assembly) = work.assemblies.get_mut(&want.content) else { return };
+        let offset = usize::try_from(index).ok().and_then(|at| assembly.offsets.get(at).copied());
+        let Some(offset) = offset else { return };
+        if let Err(error) = assembly.partial.write_at(offset, bytes) {
+            work.fetch.forget(want.content);
+            work.assemblies.remove(&want.content);
+            let _ = self.worker.send_blocking(FolderEvent::Unavailable(want.content, Some(error)));
+            return;
+        }
+        if work.fetch.arrived(number).is_some() {
+            complete(work, want.content, arrived);
+        }
+    }
+
+    fn ask(&self, work: &mut Work) {
+        for request in work.fetch.next_requests(clock::wall_ms()) {
+            let message = Message::ContentWant(ContentWant {
+                request: request.number,
+                folder: self.folder,
+                path: request.want.path,
+                content: request.want.content,
+                part: request.part,
+            });
+            work.unsent.push_back((request.peer, message));
+        }
+        while let Some((peer, message)) = work.unsent.pop_front() {
+            let Some(link) = work.links.get(&peer) else { continue };
+            if let Err(SendError::Full(message)) = link.try_send(message) {
+                work.unsent.push_front((peer, *message));
+                return;
+            }
+        }
+    }
+}
+
+fn complete(work: &mut Work, content: ContentId, arrived: &mut Vec<Arrived>) {
+    work.authors.remove(&content);
+    if let Some(Assembly { partial, list, .. }) = work.assemblies.remove(&content) {
+        let list = Arc::unwrap_or_clone(list);
+        arrived.push(Arrived { content, list, data: Data::Partial(partial) });
+    }
+}
+
+fn offsets(records: &[ChunkRecord]) -> Vec<u64> {
+    let mut end = 0;
+    let mut offsets = Vec::with_capacity(records.len());
+    for record in records {
+        offsets.push(end);
+        end += u64::from(record.bytes);
+    }
+    offsets
+}

@@ -1,0 +1,252 @@
+//! The worker's local side: looks at the disk, reads contents, signs what changed.
+
+use std::ops::ControlFlow;
+
+use tracing::{debug, warn};
+
+use super::FolderEvent;
+use super::local::Look as Due;
+use super::worker::{NOTE_TIME, TurnError, Worker};
+use crate::base::{FileInfo, Kind, RelPath};
+use crate::logic::sync::index::{IndexError, Look, Walk};
+use crate::logic::sync::replica::{self, Author, Found, Seen};
+use crate::logic::sync::scan::{Candidate, Join, is_as_known};
+use crate::shell::disk::chunk::{self, ReadError};
+use crate::shell::disk::{Folder, scan};
+use crate::shell::{clock, entropy, rt};
+use crate::wire::batch::What;
+use crate::wire::codec::Bytes;
+use crate::wire::content::ChunkList;
+
+/// Contents read in one turn: files and bytes. Guesses: about 30 ms of work, and a few batches a second at least.
+const READ_FILES_MAX: usize = 512;
+/// See `READ_FILES_MAX`.
+const READ_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// A larger file is read by a thread of its own, so that small changes do not wait for it.
+const LARGE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Large files read at once: one may wait for the disk while another is hashed.
+const LARGE_MAX: usize = 2;
+/// Single looks in one turn.
+const LOOKS_MAX: usize = 2048;
+
+impl Worker {
+    /// Looks at what is due, reads what has to be read, signs what changed.
+    pub(super) fn look(&mut self, now: u64) -> Result<(), TurnError> {
+        let mut candidates = Vec::new();
+        let store = self.setup.store.clone();
+        for look in self.local.due(now, LOOKS_MAX) {
+            if let Err(error) = self.setup.disk.check_marker(self.setup.folder) {
+                self.problem(error.to_string());
+                self.apply.touch();
+                return Ok(());
+            }
+            match look {
+                Due::Below(start) => {
+                    let disk = self.setup.disk.clone();
+                    store.read(|index| look_below(index, &disk, &start, &mut candidates))?;
+                }
+                Due::One(path) => {
+                    let seen = scan::info(&self.setup.disk, &path)?;
+                    let known = store.read::<_, TurnError>(|index| index.path(&path).map_err(TurnError::from))?;
+                    match seen {
+                        Some(info) if known.as_ref().is_some_and(|known| is_as_known(known, &info)) => {}
+                        Some(info) => candidates.push(Candidate::Differs(path, info)),
+                        None if known.is_some_and(|known| known.disk.is_some()) => {
+                            // What was below a directory went with it.
+                            store.read(|index| {
+                                index.walk(&path, &mut |below, record| {
+                                    if record.disk.is_some() {
+                                        candidates.push(Candidate::Gone(below));
+                                    }
+                                    Walk::On
+                                })
+                            })?;
+                        }
+                        None => {}
+                    }
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for candidate in candidates {
+            match candidate {
+                Candidate::Differs(path, info) if info.kind == Kind::File => {
+                    self.local.to_read.push_back((path, info));
+                }
+                Candidate::Differs(path, info) => {
+                    let Some(what) = self.what_is(&path, &info)? else { continue };
+                    found.push(Found { path, seen: Some(Seen { info, what, recheck: false }) });
+                }
+                Candidate::Gone(path) => self.local.gone.push(path),
+            }
+        }
+        self.sign(found, Vec::new())?;
+        self.read_some()?;
+        if self.local.to_read.is_empty() && self.local.reading.is_empty() && !self.local.gone.is_empty() {
+            let mut gone = std::mem::take(&mut self.local.gone);
+            gone.sort();
+            gone.dedup();
+            let mut found = Vec::new();
+            for path in gone {
+                // Something may be there again by now.
+                match scan::info(&self.setup.disk, &path)? {
+                    None => found.push(Found { path, seen: None }),
+                    Some(_) => self.local.hint(path, true, now),
+                }
+            }
+            self.sign(found, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    fn what_is(&self, path: &RelPath, info: &FileInfo) -> Result<Option<What>, TurnError> {
+        Ok(match info.kind {
+            Kind::Dir => Some(What::Dir),
+            Kind::Symlink => scan::link_text(&self.setup.disk, path)?.and_then(Bytes::new).map(What::Symlink),
+            Kind::File => None,
+        })
+    }
+
+    /// Reads the next files, as many as a turn may.
+    fn read_some(&mut self) -> Result<(), TurnError> {
+        let mut found = Vec::new();
+        let mut lists = Vec::new();
+        let mut bytes = 0;
+        while found.len() < READ_FILES_MAX && bytes < READ_BYTES_MAX {
+            let Some((path, info)) = self.local.to_read.pop_front() else { break };
+            if info.bytes >= LARGE_BYTES_MIN {
+                self.read_large(path, info);
+                continue;
+            }
+            bytes += info.bytes;
+            match chunk::read_content(&self.setup.disk, &path, &info) {
+                Ok(list) => {
+                    self.local.calm(&path);
+                    found.push(seen_file(path.clone(), info, &list));
+                    lists.push((path, list));
+                }
+                Err(error) => self.not_read(path, error),
+            }
+        }
+        self.sign(found, lists)
+    }
+
+    fn read_large(&mut self, path: RelPath, info: FileInfo) {
+        if self.local.reading.len() >= LARGE_MAX || self.local.reading.contains_key(&path) {
+            let now = clock::wall_ms();
+            self.local.hint(path, false, now);
+            return;
+        }
+        self.local.reading.insert(path.clone(), info);
+        let (disk, events) = (self.setup.disk.clone(), self.own_events.clone());
+        rt::thread("read", move || {
+            let read = chunk::read_content(&disk, &path, &info);
+            // A worker that has ended needs no word.
+            let _ = events.send_blocking(FolderEvent::Read(path, info, read));
+        });
+    }
+
+    pub(super) fn sign_read(
+        &mut self,
+        path: RelPath,
+        info: FileInfo,
+        read: Result<ChunkList, ReadError>,
+    ) -> Result<(), TurnError> {
+        match read {
+            Ok(list) => {
+                self.local.calm(&path);
+                let found = seen_file(path.clone(), info, &list);
+                self.sign(vec![found], vec![(path, list)])
+            }
+            Err(error) => {
+                self.not_read(path, error);
+                Ok(())
+            }
+        }
+    }
+
+    fn not_read(&mut self, path: RelPath, error: ReadError) {
+        let now = clock::wall_ms();
+        match error {
+            ReadError::Changed(_) => self.local.again(path, now),
+            ReadError::Gone => self.local.hint(path, true, now + 1),
+            other => {
+                self.problem(format!("cannot read {path}: {other}"));
+                warn!(folder = %self.setup.name, %path, error = %other, "cannot read a file; the other files go on");
+            }
+        }
+    }
+
+    fn sign(&mut self, found: Vec<Found>, lists: Vec<(RelPath, ChunkList)>) -> Result<(), TurnError> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let now = clock::wall_ms();
+        let Self { setup, rules, clock, writer, .. } = self;
+        let key = setup.shared.mesh.key();
+        let author = Author {
+            mesh: setup.mesh_id,
+            folder: setup.folder,
+            writer: *writer,
+            key: &key,
+            heads: rules.heads().to_vec(),
+            rules,
+            seed: entropy::bytes(),
+        };
+        let signed = setup.store.write(true, |index| {
+            for (path, list) in &lists {
+                index.put_chunk_list(list.id(), list, path)?;
+            }
+            let signed = replica::author(index, &author, clock, now, found)?;
+            let time = clock.tick(now).ms;
+            index.put_note(NOTE_TIME, &time.to_be_bytes())?;
+            Ok::<_, IndexError>(signed)
+        })?;
+        if !signed.is_empty() {
+            debug!(folder = %setup.name, batches = signed.len(), "signed");
+            self.apply.touch();
+        }
+        Ok(())
+    }
+}
+
+fn seen_file(path: RelPath, info: FileInfo, list: &ChunkList) -> Found {
+    let what = What::File { bytes: list.bytes(), content: list.id() };
+    let recheck = info.may_change_unseen(clock::wall_ms());
+    Found { path, seen: Some(Seen { info, what, recheck }) }
+}
+
+/// Walks a directory and the index side by side.
+fn look_below(
+    index: &dyn Look,
+    disk: &Folder,
+    start: &RelPath,
+    candidates: &mut Vec<Candidate>,
+) -> Result<(), TurnError> {
+    let mut join = Join::new(index, start.clone())?;
+    let mut failed: Option<TurnError> = None;
+    let _ = scan::scan(disk, start, &mut |seen| {
+        let step = match seen {
+            scan::Seen::Entry { path, info } => join.saw(&path, &info, candidates),
+            scan::Seen::Unreadable { path, error } => {
+                warn!(%path, %error, "cannot be looked into; what is known of it stays");
+                join.unreadable(&path, candidates)
+            }
+            other => {
+                debug!(?other, "not shared");
+                Ok(())
+            }
+        };
+        match step {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error.into());
+                ControlFlow::Break(())
+            }
+        }
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    Ok(join.finish(candidates)?)
+}

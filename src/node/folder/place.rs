@@ -1,0 +1,295 @@
+//! The worker's disk side: plans what is missing, stages, flushes, swaps in, notes what is there.
+
+use tracing::{debug, info, warn};
+
+use super::fetcher::{Arrived, Data, Order};
+use super::worker::{TurnError, Worker};
+use crate::base::{ContentId, FileInfo, Kind, NodeId};
+use crate::logic::sync::fetch::Want;
+use crate::logic::sync::index::IndexError;
+use crate::logic::sync::reconcile::{self, Action, Target};
+use crate::shell::clock;
+use crate::shell::disk::chunk;
+use crate::shell::disk::commit::{self, CommitOrder, Outcome, Put};
+use crate::shell::disk::stage::{self, Partial, Staged};
+use crate::shell::disk::{DiskError, Folder};
+use crate::wire::api::{Change, Event, PathText};
+use crate::wire::batch::What;
+use crate::wire::chunker::chunks_of;
+use crate::wire::content::{CHUNK_BYTES_MAX, ChunkList};
+
+/// Contents placed by one flush: files and bytes.
+const PLACE_FILES_MAX: usize = 1024;
+/// See `PLACE_FILES_MAX`.
+const PLACE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Removals that wait for what may be copied from them are looked at again after this long.
+const REMOVALS_MS: u64 = 100;
+
+/// An action, with the bytes it needs.
+type Ready = (Action, Option<(Source, ChunkList)>);
+
+impl Worker {
+    pub(super) fn plan(&mut self) -> Result<(), TurnError> {
+        let store = self.setup.store.clone();
+        let pass = store.write(false, |index| self.apply.pass(index))?;
+        let mut placed: Vec<Ready> = pass.now.into_iter().map(|a| (a, None)).collect();
+        let mut wants_waiting = !pass.complete;
+        let mut bytes = 0;
+        for action in pass.puts {
+            let Some((content, length)) = action.target.content() else { continue };
+            if bytes > PLACE_BYTES_MAX {
+                self.apply.touch();
+                wants_waiting = true;
+                break;
+            }
+            if let Some((data, list)) = self.at_hand(&action, content, length)? {
+                bytes += data.len();
+                placed.push((action, Some((Source::Bytes(data), list))));
+            } else if self.apply.has_room(length) || self.apply.is_awaited(content) {
+                let author = self.author_of(&action)?;
+                let name = action.name.clone();
+                if self.apply.wait_for(content, length, name) {
+                    let path = action.copy_of.map_or(action.name, |(owner, _)| owner);
+                    self.unsent.push_back(Order::Want(Want { content, bytes: length, path }, author));
+                }
+            } else {
+                wants_waiting = true;
+            }
+        }
+        self.inline.clear();
+        self.place(placed)?;
+        // What appears may still be copied from what goes: removals come last.
+        let may_be_source = |action: &Action| {
+            wants_waiting || (self.apply.awaits_large() && action.expected.is_some_and(|info| !is_small(info.bytes)))
+        };
+        let (kept, removals): (Vec<Action>, Vec<Action>) = pass.removals.into_iter().partition(may_be_source);
+        self.removals_ms = (!kept.is_empty()).then(|| clock::wall_ms() + REMOVALS_MS);
+        self.place(removals.into_iter().map(|action| (action, None)).collect())
+    }
+
+    /// The bytes of a small content, where they came along or are on this disk.
+    fn at_hand(
+        &mut self,
+        action: &Action,
+        content: ContentId,
+        length: u64,
+    ) -> Result<Option<(Vec<u8>, ChunkList)>, TurnError> {
+        if !is_small(length) {
+            return Ok(None);
+        }
+        if length == 0 {
+            let list = ChunkList::default();
+            return Ok((list.id() == content).then(|| (Vec::new(), list)));
+        }
+        if let Some(bytes) = self.inline.get(&content) {
+            let list = chunks_of(bytes);
+            if list.id() == content {
+                return Ok(Some((bytes.clone(), list)));
+            }
+        }
+        let places = self.setup.store.read(|look| look.places_of(content, 4))?;
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let author = self.author_of(action)?;
+        for place in places {
+            if !self.setup.shared.mesh.may_read(self.setup.folder, author, &place) {
+                continue;
+            }
+            let record = self.setup.store.read(|look| look.path(&place))?;
+            let Some(there) = record.and_then(|record| record.disk) else { continue };
+            let Ok(bytes) = chunk::read_small(&self.setup.disk, &place, &there.info) else { continue };
+            let list = chunks_of(&bytes);
+            if list.id() == content {
+                return Ok(Some((bytes, list)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whose entry an action carries out: only what that node may read is reused for it.
+    fn author_of(&self, action: &Action) -> Result<NodeId, TurnError> {
+        if let Some((_, id)) = &action.copy_of {
+            return Ok(id.writer.node);
+        }
+        let record = self.setup.store.read(|look| look.path(&action.name))?.unwrap_or_default();
+        let content = action.target.content().map(|(content, _)| content);
+        let head = record.heads.iter().find(|head| head.what().content() == content);
+        Ok(head.map_or(self.writer.node, |head| head.id.writer.node))
+    }
+
+    /// Places contents that the fetcher completed.
+    pub(super) fn place_ready(&mut self) -> Result<(), TurnError> {
+        if self.ready.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = 0;
+        let mut count = 0;
+        let mut fits = |arrived: &Arrived| {
+            count += 1;
+            bytes += arrived.list.bytes().min(CHUNK_BYTES_MAX as u64) as usize;
+            count <= PLACE_FILES_MAX && bytes <= PLACE_BYTES_MAX
+        };
+        let take = self.ready.iter().take_while(|a| fits(a)).count().max(1);
+        let batch: Vec<Arrived> = self.ready.drain(..take).collect();
+        let store = self.setup.store.clone();
+        let mut placed = Vec::new();
+        for Arrived { content, list, data } in batch {
+            let names = self.apply.release(content);
+            let mut data = Some(data);
+            for name in names {
+                // What was wanted when it was asked for may have been replaced since.
+                let actions = store.write(false, |index| reconcile::plan(index, &name))?;
+                let fresh = actions
+                    .into_iter()
+                    .find(|action| action.name == name && action.target.content().is_some_and(|(c, _)| c == content));
+                let Some(action) = fresh else { continue };
+                let source = match data.take() {
+                    Some(Data::Bytes(bytes)) => {
+                        data = Some(Data::Bytes(bytes.clone()));
+                        Source::Bytes(bytes)
+                    }
+                    Some(Data::Partial(partial)) => Source::Partial(partial),
+                    // A large content under several names: the others copy from the first.
+                    None => continue,
+                };
+                placed.push((action, Some((source, list.clone()))));
+            }
+        }
+        self.place(placed)
+    }
+
+    /// Stages, flushes, swaps in, and notes what is there now.
+    fn place(&mut self, actions: Vec<Ready>) -> Result<(), TurnError> {
+        if actions.is_empty() {
+            return Ok(());
+        }
+        let now = clock::wall_ms();
+        let disk = self.setup.disk.clone();
+        if let Err(error) = disk.check_marker(self.setup.folder) {
+            self.problem(error.to_string());
+            actions.into_iter().for_each(|(action, _)| self.apply.failed(action.name, now));
+            return Ok(());
+        }
+        let mut orders = Vec::with_capacity(actions.len());
+        let mut done = Vec::with_capacity(actions.len());
+        for (action, source) in actions {
+            let (file, list) = match source.map(|(source, list)| (stage(&disk, source), list)) {
+                None => (None, None),
+                Some((Ok(staged), list)) => (Some(staged), Some(list)),
+                Some((Err(error), _)) => {
+                    self.put_off(&action, &error, now);
+                    continue;
+                }
+            };
+            let Some(put) = put_of(&action, file) else { continue };
+            orders.push(CommitOrder { path: action.name.clone(), expected: action.expected, put });
+            done.push((action, list));
+        }
+        let outcomes = commit::commit(&disk, orders);
+        let store = self.setup.store.clone();
+        let now = clock::wall_ms();
+        store.write(true, |index| {
+            for ((action, list), outcome) in done.iter().zip(&outcomes) {
+                if let Outcome::Done { info } = outcome {
+                    if let (Some(list), Some(_)) = (list, info) {
+                        index.put_chunk_list(list.id(), list, &action.name)?;
+                    }
+                    let recheck = info.is_some_and(|info| info.kind == Kind::File && info.may_change_unseen(now));
+                    // What this node just wrote itself cannot have been changed before it had the name.
+                    let recheck = recheck && matches!(action.target, Target::Meta { .. });
+                    reconcile::done(index, action, *info, recheck)?;
+                }
+            }
+            Ok::<_, IndexError>(())
+        })?;
+        self.apply.touch();
+        for ((action, _), outcome) in done.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Done { info } => self.tell_done(&action, info),
+                Outcome::LocalChange { .. } => {
+                    debug!(folder = %self.setup.name, name = %action.name, "changed here meanwhile: looked at first");
+                    self.local.hint(action.name.clone(), true, now);
+                    self.apply.changed(action.name, now);
+                }
+                Outcome::NotEmpty { .. } => {
+                    // Something is in it that is not known yet, or stays local: looked at before it is tried again.
+                    self.local.look_below(action.name.clone());
+                    self.apply.failed(action.name, now);
+                }
+                Outcome::Failed { error, .. } => self.put_off(&action, &error, now),
+            }
+        }
+        Ok(())
+    }
+
+    fn put_off(&mut self, action: &Action, error: &DiskError, now: u64) {
+        warn!(folder = %self.setup.name, name = %action.name, %error, "cannot be placed; tried again by itself");
+        self.problem(format!("cannot write {}: {error}", action.name));
+        self.apply.failed(action.name.clone(), now);
+    }
+
+    fn tell_done(&self, action: &Action, info: Option<FileInfo>) {
+        if !self.setup.shared.bus.is_followed() {
+            return;
+        }
+        let path = PathText::from_bytes(action.name.as_bytes());
+        let folder = self.setup.name.clone();
+        let event = match (&action.target, info, &action.copy_of) {
+            (Target::Put { .. }, Some(_), Some((owner, _))) => {
+                info!(folder = %folder, path = %owner, copy = %action.name, "both contents of a conflict are kept");
+                let path = PathText::from_bytes(owner.as_bytes());
+                Event::Conflict { folder, path, copy: PathText::from_bytes(action.name.as_bytes()) }
+            }
+            (_, _, Some(_)) => return,
+            (target, info, None) => {
+                let change = match (target, action.expected) {
+                    (Target::Nothing, _) => Change::Deleted,
+                    (_, None) => Change::Created,
+                    (_, Some(_)) => Change::Changed,
+                };
+                let by = self.author_of(action).map(|node| self.setup.shared.name_of(node)).unwrap_or_default();
+                let bytes = info.map_or(0, |info| info.bytes);
+                Event::FileReceived { folder, path, change, bytes, by }
+            }
+        };
+        self.setup.shared.tell(event);
+    }
+}
+
+/// Where the bytes of a file to be are.
+enum Source {
+    Bytes(Vec<u8>),
+    Partial(Partial),
+}
+
+fn is_small(bytes: u64) -> bool {
+    bytes <= CHUNK_BYTES_MAX as u64
+}
+
+fn stage(disk: &Folder, source: Source) -> Result<Staged, DiskError> {
+    match source {
+        Source::Bytes(bytes) => stage::stage_small(disk, &bytes),
+        Source::Partial(partial) => partial.finish(),
+    }
+}
+
+fn put_of(action: &Action, file: Option<Staged>) -> Option<Put> {
+    let there = action.expected.map(|info| info.mode);
+    Some(match (&action.target, file) {
+        (Target::Nothing, _) => Put::Remove,
+        (Target::Put { what: What::File { .. }, mode, mtime }, Some(staged)) => {
+            Put::File { staged, mode: *mode, mtime: *mtime }
+        }
+        (Target::Put { what: What::Dir, mode, .. }, _) => Put::Dir { mode: *mode },
+        (Target::Put { what: What::Symlink(text), mtime, .. }, _) => {
+            Put::Symlink { target: text.to_vec(), mtime: *mtime }
+        }
+        (Target::Meta { what: What::Dir, mode, .. }, _) => Put::Meta { mode: *mode, mtime: None },
+        (Target::Meta { what: What::Symlink(_), mtime, .. }, _) => {
+            Put::Meta { mode: there.unwrap_or_default(), mtime: Some(*mtime) }
+        }
+        (Target::Meta { mode, mtime, .. }, _) => Put::Meta { mode: *mode, mtime: Some(*mtime) },
+        (Target::Put { .. }, _) => return None,
+    })
+}

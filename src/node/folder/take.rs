@@ -1,0 +1,114 @@
+//! The worker's remote side: takes batches that peers sent, parks those that came early.
+
+use std::collections::VecDeque;
+
+use tracing::warn;
+
+use super::worker::{TurnError, Worker};
+use crate::base::NodeId;
+use crate::logic::sync::index::{Index, IndexError};
+use crate::logic::sync::replica::{self, Received, Reject};
+use crate::shell::clock;
+use crate::wire::batch::{Batch, What};
+use crate::wire::message::{BatchPush, Bye, Message};
+
+impl Worker {
+    pub(super) fn take(&mut self, pushes: Vec<(NodeId, Box<BatchPush>)>) -> Result<(), TurnError> {
+        let now = clock::wall_ms();
+        let mut queue: VecDeque<_> = pushes.into();
+        queue.extend(self.parked.due());
+        if queue.is_empty() && self.parked.wake_ms().is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        let store = self.setup.store.clone();
+        let mut resend = Vec::new();
+        store.write(true, |index| {
+            while let Some((from, push)) = queue.pop_front() {
+                match self.take_one(index, from, &push)? {
+                    Taken::Yes => queue.extend(self.parked.advanced()),
+                    Taken::No => {}
+                    Taken::Early => {
+                        if let Some(peer) = self.parked.park(from, push, now) {
+                            resend.push(peer);
+                        }
+                    }
+                }
+            }
+            Ok::<_, IndexError>(())
+        })?;
+        for peer in resend.into_iter().chain(self.parked.overdue(now)) {
+            // What it depends on is not coming by itself: say again how far we are, the peer sends from there.
+            if let Some(link) = self.peers.get_mut(peer).map(|peer| peer.link.clone()) {
+                let frontiers = self.setup.store.read(|look| look.frontiers())?;
+                // A full queue means that the peer is being sent to already; it reports by itself.
+                let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_one(&mut self, index: &mut dyn Index, from: NodeId, push: &BatchPush) -> Result<Taken, IndexError> {
+        let opened = Batch::open(push.header.clone()).and_then(|batch| Ok((batch, push.entries.clone().unpack()?)));
+        let (batch, entries) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.misbehaved(from, &error.to_string());
+                return Ok(Taken::No);
+            }
+        };
+        let Some(rules) =
+            self.setup.shared.mesh.rules_at(self.setup.folder, &batch.header().heads, batch.header().time.ms)
+        else {
+            self.setup.shared.mesh.ask_statements(from);
+            return Ok(Taken::Early);
+        };
+        for inline in push.contents.iter() {
+            let what = entries.iter().find(|(at, _)| *at == usize::from(inline.index)).map(|(_, s)| &s.entry.what);
+            if let Some(content) = what.and_then(What::content) {
+                self.inline.insert(content, inline.bytes.to_vec());
+            }
+        }
+        let time = batch.header().time;
+        let ids = (self.setup.mesh_id, self.setup.folder);
+        match replica::receive(index, ids, &rules, &batch, entries, &push.holes) {
+            Ok(Received::Taken(_)) => {
+                let now = clock::wall_ms();
+                self.clock.observe(time, now);
+                if let Some(arrival) = index.arrival_count()?.checked_sub(1) {
+                    self.peers.arrived(arrival, now);
+                }
+                self.report_due = true;
+                self.applied_due = true;
+                self.apply.touch();
+                Ok(Taken::Yes)
+            }
+            Ok(Received::Known) => Ok(Taken::No),
+            Ok(Received::Early) => Ok(Taken::Early),
+            Ok(Received::Forked) => {
+                let writer = batch.header().writer.node;
+                warn!(folder = %self.setup.name, node = %writer.short(), "two histories under one signature; the second one is not taken");
+                self.problem(format!("node {} signed two histories; what came second is not taken", writer.short()));
+                Ok(Taken::No)
+            }
+            Err(Reject::Index(error)) => Err(error),
+            Err(reject) => {
+                self.misbehaved(from, &reject.to_string());
+                Ok(Taken::No)
+            }
+        }
+    }
+
+    fn misbehaved(&mut self, from: NodeId, why: &str) {
+        warn!(folder = %self.setup.name, peer = %from.short(), why, "a peer broke the protocol; its link is closed");
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.link.close(Bye::Protocol);
+        }
+    }
+}
+
+/// What became of a push.
+enum Taken {
+    Yes,
+    No,
+    Early,
+}

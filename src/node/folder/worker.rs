@@ -1,0 +1,511 @@
+//! The worker of one folder: takes events, looks at the disk, brings the disk to what the index says.
+//!
+//! One turn: take what came in, look at what changed, read and sign it, take batches, plan, place, push. Each part
+//! does a bounded piece, so that a folder of any size never keeps a small change waiting long.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future;
+use tracing::warn;
+
+use super::apply::Apply;
+use super::fetcher::{Arrived, Order};
+use super::local::Local;
+use super::parked::Parked;
+use super::peers::{self, Peers};
+use super::{FolderEvent, Setup, State, Status, lock};
+use crate::base::time::HlcClock;
+use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
+use crate::logic::sync::index::{IndexError, Look, Totals};
+use crate::node::mesh::FolderRules;
+use crate::shell::disk::watch::{Hint, Watch, WatchError};
+use crate::shell::disk::{DiskError, chunk};
+use crate::shell::net::link::LinkSender;
+use crate::shell::{clock, entropy, rt};
+use crate::wire::api::{Amount, Event};
+use crate::wire::batch::What;
+use crate::wire::codec::List;
+use crate::wire::message::{BatchPush, EntryWant, Frontiers, Message};
+use crate::wire::statement::Frontier;
+
+/// Events taken in one turn.
+const EVENTS_PER_TURN_MAX: usize = 64;
+/// Names whose bytes are added up for `status`.
+const COUNTED_MAX: usize = 64;
+/// After a failure of index or disk, this long until the next try.
+const TROUBLE_MS: u64 = 1_000;
+
+/// Note in the index: this node's incarnation in this folder.
+const NOTE_INCARNATION: &str = "incarnation";
+/// Note in the index: the folder's history was merged, or begins here.
+pub(super) const NOTE_COMPLETE: &str = "complete";
+/// Note in the index: the last hybrid time given out, milliseconds.
+pub(super) const NOTE_TIME: &str = "time";
+
+/// Why a turn could not be finished. Nothing of the interrupted step is in the index.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TurnError {
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+pub(super) struct Worker {
+    pub(super) setup: Setup,
+    pub(super) writer: Writer,
+    pub(super) complete: bool,
+    /// How far a peer with history said that it reaches.
+    pub(super) history: Option<Vec<Frontier>>,
+    pub(super) clock: HlcClock,
+    pub(super) rules: FolderRules,
+    pub(super) local: Local,
+    pub(super) apply: Apply,
+    pub(super) peers: Peers,
+    pub(super) parked: Parked,
+    /// Contents that came along with pushes of this turn.
+    pub(super) inline: BTreeMap<ContentId, Vec<u8>>,
+    /// Complete contents that wait to be placed.
+    pub(super) ready: Vec<Arrived>,
+    pub(super) unsent: VecDeque<Order>,
+    pub(super) waiters: Vec<Sender<()>>,
+    pub(super) report_due: bool,
+    pub(super) applied_due: bool,
+    /// Removals wait for this time.
+    pub(super) removals_ms: Option<u64>,
+    pub(super) next_scan_ms: u64,
+    pub(super) _watch: Option<Watch>,
+    pub(super) hints: Receiver<Hint>,
+    pub(super) events: Receiver<FolderEvent>,
+    pub(super) own_events: Sender<FolderEvent>,
+    pub(super) orders: Sender<Order>,
+    pub(super) status: Arc<Mutex<Status>>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        setup: Setup,
+        events: Receiver<FolderEvent>,
+        own_events: Sender<FolderEvent>,
+        orders: Sender<Order>,
+        status: Arc<Mutex<Status>>,
+    ) -> Result<Self, IndexError> {
+        let (incarnation, complete, time) = setup.store.write(true, |index| {
+            let incarnation = match index.note(NOTE_INCARNATION)?.and_then(|n| n.try_into().ok()) {
+                Some(bytes) => u64::from_be_bytes(bytes),
+                None => {
+                    let fresh = entropy::u64();
+                    index.put_note(NOTE_INCARNATION, &fresh.to_be_bytes())?;
+                    fresh
+                }
+            };
+            let time = index.note(NOTE_TIME)?.and_then(|n| n.try_into().ok()).map_or(0, u64::from_be_bytes);
+            if setup.begins {
+                index.put_note(NOTE_COMPLETE, &[1])?;
+            }
+            Ok::<_, IndexError>((incarnation, index.note(NOTE_COMPLETE)?.is_some(), time))
+        })?;
+        let rules = setup.shared.mesh.rules(setup.folder);
+        let (hinted, hints) = async_channel::bounded(4096);
+        let watch = match Watch::start(&setup.root, hinted) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                report_watch(&setup, &error);
+                None
+            }
+        };
+        let writer = Writer { node: setup.shared.mesh.node(), incarnation };
+        let mut local = Local::default();
+        local.look_below(RelPath::root());
+        let mut apply = Apply::default();
+        apply.touch();
+        Ok(Self {
+            next_scan_ms: clock::wall_ms() + setup.scan_ms,
+            setup,
+            writer,
+            complete,
+            history: None,
+            clock: HlcClock::starting_after(Hlc { ms: time, count: 0 }),
+            rules,
+            local,
+            apply,
+            peers: Peers::default(),
+            parked: Parked::default(),
+            inline: BTreeMap::new(),
+            ready: Vec::new(),
+            unsent: VecDeque::new(),
+            waiters: Vec::new(),
+            report_due: false,
+            applied_due: true,
+            removals_ms: None,
+            _watch: watch,
+            hints,
+            events,
+            own_events,
+            orders,
+            status,
+        })
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) {
+        loop {
+            let (events, hints) = self.wait();
+            for hint in hints {
+                match hint {
+                    Hint::Changed { path, settled } => self.local.hint(path, settled, clock::wall_ms()),
+                    Hint::Rescan(path) => self.local.look_below(path),
+                }
+            }
+            let mut pushes = Vec::new();
+            for event in events {
+                match event {
+                    FolderEvent::Stop => return,
+                    FolderEvent::Push(from, push) => pushes.push((from, push)),
+                    other => {
+                        if let Err(error) = self.handle(other) {
+                            self.trouble(&error);
+                        }
+                    }
+                }
+            }
+            match self.turn(pushes) {
+                Ok(()) => {}
+                Err(error) => self.trouble(&error),
+            }
+        }
+    }
+
+    fn wait(&mut self) -> (Vec<FolderEvent>, Vec<Hint>) {
+        enum Came {
+            Event(Option<FolderEvent>),
+            Hint(Hint),
+            Nothing,
+        }
+        let now = clock::wall_ms();
+        let wake = self.wake_ms(now);
+        let first = if wake.is_some_and(|at| at <= now) {
+            Came::Nothing
+        } else {
+            let event = async { Came::Event(self.events.recv().await.ok()) };
+            let hint = async {
+                match self.hints.recv().await {
+                    Ok(hint) => Came::Hint(hint),
+                    // Without a watch there are no hints; looks come by the clock.
+                    Err(_) => future::pending().await,
+                }
+            };
+            let timer = async {
+                match wake {
+                    Some(at) => rt::sleep(std::time::Duration::from_millis(at - now)).await,
+                    None => future::pending().await,
+                }
+                Came::Nothing
+            };
+            rt::block_on(future::or(event, future::or(hint, timer)))
+        };
+        let (mut events, mut hints) = (Vec::new(), Vec::new());
+        match first {
+            Came::Event(None) => events.push(FolderEvent::Stop),
+            Came::Event(Some(event)) => events.push(event),
+            Came::Hint(hint) => hints.push(hint),
+            Came::Nothing => {}
+        }
+        while events.len() < EVENTS_PER_TURN_MAX
+            && let Ok(event) = self.events.try_recv()
+        {
+            events.push(event);
+        }
+        while hints.len() < 4096
+            && let Ok(hint) = self.hints.try_recv()
+        {
+            hints.push(hint);
+        }
+        (events, hints)
+    }
+
+    fn wake_ms(&self, now: u64) -> Option<u64> {
+        let local = if self.complete { self.local.wake_ms() } else { None };
+        let unsent = (!self.unsent.is_empty()).then_some(now + 2);
+        let ready = (!self.ready.is_empty()).then_some(0);
+        let report = self.report_due.then_some(now + 2);
+        let scan = self.complete.then_some(self.next_scan_ms);
+        [local, self.apply.wake_ms(), self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan]
+            .into_iter()
+            .chain([self.removals_ms])
+            .flatten()
+            .min()
+    }
+
+    fn handle(&mut self, event: FolderEvent) -> Result<(), TurnError> {
+        match event {
+            FolderEvent::PeerUp(link) => {
+                self.peers.up(link.clone());
+                let frontiers = self.setup.store.read(|look| look.frontiers())?;
+                // A queue that is full at its start belongs to a link that is going down.
+                let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
+                self.ask_holes(&link)?;
+                if let Some(said) = self.peers.take_early(link.peer()) {
+                    self.handle(FolderEvent::Frontiers(link.peer(), said))?;
+                }
+            }
+            FolderEvent::PeerDown(link) => {
+                self.peers.down(&link);
+            }
+            FolderEvent::Frontiers(from, said) => {
+                let Self { setup, peers, .. } = self;
+                let first = setup.store.read(|look| peers.reported(from, &said, look))?;
+                if let Some(link) = self.peers.get_mut(from).filter(|_| first).map(|peer| peer.link.clone()) {
+                    // What this node said when the link came up may have come before the peer had the folder.
+                    let frontiers = self.setup.store.read(|look| look.frontiers())?;
+                    let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
+                }
+                if said.complete && self.history.is_none() {
+                    self.history = Some(said.frontiers.into_vec());
+                }
+            }
+            FolderEvent::Applied(from, said) => {
+                if let Some(peer) = self.peers.get_mut(from) {
+                    peer.applied = said.frontiers.into_vec();
+                }
+            }
+            FolderEvent::EntryWant(from, want) => {
+                let Some(link) = self.peers.get_mut(from).map(|peer| peer.link.clone()) else { return Ok(()) };
+                let (folder, rules) = (self.setup.folder, &self.rules);
+                self.setup
+                    .store
+                    .read(|look| peers::answer_wants(look, &link, folder, rules, want.writer, &want.numbers))?;
+            }
+            FolderEvent::Arrived(arrived) => {
+                self.ready.extend(arrived);
+            }
+            FolderEvent::Unavailable(content, error) => {
+                let now = clock::wall_ms();
+                for name in self.apply.release(content) {
+                    if let Some(error) = &error {
+                        self.problem(format!("cannot receive {name}: {error}"));
+                    }
+                    self.apply.failed(name, now);
+                }
+            }
+            FolderEvent::Read(path, info, read) => {
+                self.local.reading.remove(&path);
+                self.sign_read(path, info, read)?;
+            }
+            FolderEvent::Rules => {
+                self.rules = self.setup.shared.mesh.rules(self.setup.folder);
+                self.apply.touch();
+                self.parked.retry();
+                let links: Vec<_> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
+                for link in links {
+                    self.ask_holes(&link)?;
+                }
+            }
+            FolderEvent::LookAgain => self.local.look_below(RelPath::root()),
+            FolderEvent::Wait(done) => {
+                self.local.look_below(RelPath::root());
+                self.waiters.push(done);
+            }
+            FolderEvent::Push(..) | FolderEvent::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, pushes: Vec<(NodeId, Box<BatchPush>)>) -> Result<(), TurnError> {
+        let now = clock::wall_ms();
+        if self.complete && now >= self.next_scan_ms {
+            self.next_scan_ms = now + self.setup.scan_ms;
+            self.local.look_below(RelPath::root());
+        }
+        self.take(pushes)?;
+        self.find_history()?;
+        if self.complete {
+            self.look(now)?;
+        }
+        self.place_ready()?;
+        let later = self.removals_ms.is_some_and(|at| at <= clock::wall_ms());
+        if self.apply.is_due(clock::wall_ms()) || later {
+            self.plan()?;
+        }
+        self.send_orders();
+        self.pump()?;
+        self.report()?;
+        self.answer_waiters()?;
+        self.show()
+    }
+
+    fn send_orders(&mut self) {
+        while let Some(order) = self.unsent.pop_front() {
+            match self.orders.try_send(order) {
+                Ok(()) => {}
+                Err(async_channel::TrySendError::Full(order)) => {
+                    self.unsent.push_front(order);
+                    return;
+                }
+                Err(async_channel::TrySendError::Closed(_)) => return,
+            }
+        }
+    }
+
+    fn pump(&mut self) -> Result<(), TurnError> {
+        let now = clock::wall_ms();
+        let Self { setup, peers, rules, writer, .. } = self;
+        let disk = setup.disk.clone();
+        let store = setup.store.clone();
+        let read = |path: &RelPath| {
+            let disk_state = store.read::<_, IndexError>(|look| look.path(path)).ok()??.disk?;
+            chunk::read_small(&disk, path, &disk_state.info).ok()
+        };
+        setup.store.read(|look| peers.pump(look, *writer, setup.folder, rules, &read, now))?;
+        Ok(())
+    }
+
+    /// Tells all peers how far the logs reach, and, once the disk has caught up, that it has.
+    fn report(&mut self) -> Result<(), TurnError> {
+        let settled = self.apply.is_idle() && self.ready.is_empty();
+        let news = self.report_due || (self.applied_due && settled);
+        if !news {
+            return Ok(());
+        }
+        let frontiers = self.setup.store.read(|look| look.frontiers())?;
+        let said = self.say(frontiers);
+        let links: Vec<LinkSender> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
+        let mut all = true;
+        for link in &links {
+            if self.report_due {
+                all &= link.try_send(Message::Frontiers(said.clone())).is_ok() || link.is_closed();
+            }
+            if self.applied_due && settled {
+                all &= link.try_send(Message::Applied(said.clone())).is_ok() || link.is_closed();
+            }
+        }
+        if all {
+            self.applied_due = self.applied_due && !settled;
+            self.report_due = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn say(&self, frontiers: Vec<Frontier>) -> Frontiers {
+        Frontiers { folder: self.setup.folder, complete: self.complete, frontiers: List::truncated(frontiers) }
+    }
+
+    /// Asks a peer for entries that others withheld or did not have.
+    fn ask_holes(&self, link: &LinkSender) -> Result<(), TurnError> {
+        let holes = self.setup.store.read(|look| look.holes_to_ask(1024))?;
+        let mut of: BTreeMap<Writer, Vec<u64>> = BTreeMap::new();
+        holes.into_iter().for_each(|id| of.entry(id.writer).or_default().push(id.seq));
+        for (writer, numbers) in of {
+            let want = EntryWant { folder: self.setup.folder, writer, numbers: List::truncated(numbers) };
+            // A queue that is full now is asked again when the rules change or the link comes up again.
+            let _ = link.try_send(Message::EntryWant(want));
+        }
+        Ok(())
+    }
+
+    // ---- history, waiting, state -------------------------------------------------------------------------------
+
+    /// A node without history signs nothing before it has merged the index of one who has it, or is the only one.
+    fn find_history(&mut self) -> Result<(), TurnError> {
+        if self.complete {
+            return Ok(());
+        }
+        let ours = self.setup.store.read(|look| look.frontiers())?;
+        let has = |theirs: &Frontier| ours.iter().any(|f| f.writer == theirs.writer && f.seq >= theirs.seq);
+        let merged = self.history.as_ref().is_some_and(|theirs| theirs.iter().all(has));
+        if merged || self.setup.shared.mesh.is_alone(self.setup.folder) {
+            self.complete = true;
+            self.report_due = true;
+            self.setup.store.write(true, |index| index.put_note(NOTE_COMPLETE, &[1]))?;
+            self.local.look_below(RelPath::root());
+        }
+        Ok(())
+    }
+
+    fn answer_waiters(&mut self) -> Result<(), TurnError> {
+        if self.waiters.is_empty() {
+            return Ok(());
+        }
+        let quiet = self.complete
+            && self.local.is_idle()
+            && self.apply.is_idle()
+            && self.ready.is_empty()
+            && self.unsent.is_empty()
+            && self.parked.is_empty()
+            && !self.report_due;
+        let (needs, ours) =
+            self.setup.store.read(|look| Ok::<_, IndexError>((look.need_count()?, look.frontiers()?)))?;
+        if quiet && needs == 0 && self.peers.in_step(&ours) {
+            for waiter in self.waiters.drain(..) {
+                // Who waits no more needs no answer.
+                let _ = waiter.try_send(());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn problem(&mut self, text: String) {
+        let news = lock(&self.status).problem.replace(text.clone()) != Some(text.clone());
+        if news {
+            self.setup.shared.alert(format!("folder {}: {text}", self.setup.name), None);
+        }
+    }
+
+    fn trouble(&mut self, error: &TurnError) {
+        let chain = crate::node::reasons(error).join(": ");
+        warn!(folder = %self.setup.name, error = %chain, "a folder cannot go on for now; it tries again");
+        self.problem(chain);
+        lock(&self.status).state = State::Error;
+        // Not at once again: what is wrong is usually a full or failing disk.
+        rt::block_on(rt::sleep(std::time::Duration::from_millis(TROUBLE_MS)));
+    }
+
+    fn show(&mut self) -> Result<(), TurnError> {
+        let (local, need) = self.setup.store.read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?)))?;
+        let state = if need.files > 0 || !self.ready.is_empty() {
+            State::Syncing
+        } else if !self.local.is_idle() || !self.complete {
+            State::Scanning
+        } else {
+            State::Idle
+        };
+        let mut status = lock(&self.status);
+        let changed = status.state != state;
+        if state == State::Idle && status.state != State::Idle {
+            status.problem = None;
+        }
+        *status = Status { state, local, need, local_only: 0, problem: status.problem.take() };
+        drop(status);
+        if changed {
+            self.setup.shared.tell(Event::Folder {
+                folder: self.setup.name.clone(),
+                state: state.word(),
+                need: Amount { files: need.files, bytes: need.bytes },
+                why: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn report_watch(setup: &Setup, error: &WatchError) {
+    let what = format!("changes in folder {} are found by looking now and then, not at once: {error}", setup.name);
+    setup.shared.alert(what, None);
+}
+
+/// How much differs from what it should be. Bytes are counted for the first names only: it is for people.
+fn needed(look: &dyn Look) -> Result<Totals, IndexError> {
+    let files = look.need_count()?;
+    let mut bytes = 0;
+    for path in look.needs(None, COUNTED_MAX)? {
+        let record = look.path(&path)?.unwrap_or_default();
+        let largest = record.heads.iter().filter_map(|head| match head.what() {
+            What::File { bytes, .. } => Some(*bytes),
+            _ => None,
+        });
+        bytes += largest.max().unwrap_or(0);
+    }
+    Ok(Totals { files, bytes })
+}

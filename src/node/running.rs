@@ -1,0 +1,619 @@
+//! The main loop: one event at a time, none of them slow.
+//!
+//! Whom to dial and which link to use is decided by `logic::peering`; here its outputs become dials, sessions and
+//! timers. Everything that waits (a dial, an API call, a pairing) is a task that sends an event when it is done.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use async_signal::{Signal, Signals};
+use futures_lite::{StreamExt, future};
+use tracing::{debug, info, warn};
+
+use super::api::events::EventBus;
+use super::api::{Access, ApiServer, CALLS_MAX, Call};
+use super::config::Options;
+use super::mesh::{Change, MeshHandle, record_path};
+use super::places::Scope;
+use super::record::Record;
+use super::session::{INCOMING_MAX, Order, Orders, Session};
+use super::{Shared, commands, pairing, reasons, sharing};
+use crate::base::NodeId;
+use crate::logic::peering::{self, Output, Peering, Settings, Up};
+use crate::shell::keystore::Keystore;
+use crate::shell::net::dial::{DialError, Dialler};
+use crate::shell::net::interfaces::{self, Changed, Selection};
+use crate::shell::net::link::{Limits, Link, LinkId, LinkSender};
+use crate::shell::net::listen::{Bound, Door, Inbound, Listener, Place};
+use crate::shell::net::{KeyRing, mdns};
+use crate::shell::{clock, entropy, rt};
+use crate::wire::api::{self, Failure, Started};
+use crate::wire::codec::Text;
+use crate::wire::message::{Address, Bye, Hello, Purpose};
+
+/// Events that wait for the loop.
+const EVENTS_MAX: usize = 256;
+/// Dials at once. A guess: every member of a small office after a power cut, in a few rounds.
+const DIALS_MAX: usize = 8;
+/// How often what was noted of members is written down, and the random names are renewed.
+const NOTE_MS: u64 = 60_000;
+/// How long a stop may take before the process ends all the same.
+const STOP_MS_MAX: u64 = 8_000;
+/// How often random announced names are renewed: a day's work leaves no trail that outlives it.
+const ROTATE_MS: u64 = 4 * 60 * 60 * 1000;
+
+/// What the loop is told.
+pub(crate) enum Event {
+    Call(Call),
+    Inbound(Inbound),
+    Dialled(peering::DialId, Box<Result<Link, DialError>>),
+    LinkEnded(LinkId, String),
+    Mdns(mdns::Event),
+    Mesh(Change),
+    Network(Changed),
+    Told(NodeId, Vec<Address>),
+    Configured(Vec<SocketAddr>),
+    /// Folders were started or stopped.
+    Folders,
+    /// A folder is not received any more.
+    Dropped(crate::base::FolderId),
+    /// This node has joined the mesh of another, whose addresses are in the record.
+    Joined(NodeId),
+    /// Invitations were opened or have ended.
+    Invitations,
+    Stop,
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    peering: Peering,
+    dialler: Dialler,
+    listener: Listener,
+    mdns: Option<mdns::Mdns>,
+    sessions: BTreeMap<LinkId, OneLink>,
+    links_made: u64,
+    /// Why the last link to each member ended.
+    last_end: BTreeMap<NodeId, String>,
+    selection: Selection,
+    wake_ms: Option<u64>,
+    note_ms: u64,
+    rotate_ms: u64,
+    events: Receiver<Event>,
+    own: Sender<Event>,
+}
+
+struct OneLink {
+    orders: Orders,
+    sender: LinkSender,
+    purpose: Purpose,
+    peer: NodeId,
+    remote: SocketAddr,
+}
+
+/// Runs a node until it is told to stop, by a signal or over its API.
+pub fn run(options: Options) -> Result<(), Failure> {
+    rt::block_on(start(options))
+}
+
+async fn start(options: Options) -> Result<(), Failure> {
+    let Options { places, config, name, port, share, started } = options;
+    places.make().map_err(|error| error.to_failure())?;
+    let _lock = places.lock().map_err(|error| error.to_failure())?;
+    let key_path = places.key();
+    let keystore = Keystore::open_or_create(&key_path, entropy::bytes())
+        .map_err(|error| Failure::failed("cannot use this node's key").because(&error))?;
+    let key = Arc::new(keystore.key().clone());
+    let (record, first_start) = read_record(&places.state, name.as_deref(), config.name.as_ref().map(|n| n.as_str()))?;
+
+    let (own, events) = async_channel::bounded(EVENTS_MAX);
+    let (changes, changed) = async_channel::unbounded();
+    let ring = KeyRing::new(Vec::new());
+    let mesh = MeshHandle::open(&places.state, record, key.clone(), ring.clone(), changes)
+        .map_err(|error| Failure::failed("cannot read what this node knows of its mesh").because(&error))?;
+
+    let wanted = port.or(config.port);
+    let place = match (wanted, mesh.record().port) {
+        (Some(port), _) => Place::Fixed(port),
+        (None, Some(port)) => Place::Preferred(port),
+        (None, None) => Place::Usual,
+    };
+    let bound = Bound::new(place).map_err(|error| {
+        Failure::failed("cannot listen for other nodes").because(&error).hint("choose another port with --port")
+    })?;
+    let listen_port = bound.port();
+    mesh.remember(|record| record.port = Some(listen_port))
+        .map_err(|error| Failure::failed("cannot write this node's record").because(&error))?;
+
+    let api =
+        ApiServer::bind(&places.socket, if places.scope == Scope::Service { Access::Group } else { Access::Owner })
+            .map_err(|error| Failure::failed("cannot offer the local API").because(&error))?;
+    let bus = EventBus::new();
+    let is_member = {
+        let mesh = mesh.clone();
+        Arc::new(move |node| mesh.is_member(node))
+    };
+    let hello = Hello {
+        software: Text::truncated(concat!("lanyard ", env!("CARGO_PKG_VERSION"))),
+        purpose: Purpose::Control,
+        run: entropy::u64(),
+        port: listen_port,
+    };
+    let selection = selection(&config);
+    let dialler =
+        Dialler { key: keystore.key().clone(), ring: ring.clone(), is_member: is_member.clone(), hello: hello.clone() };
+    let (inbound, came_in) = async_channel::bounded(16);
+    let door = Door { key: keystore.key().clone(), ring: ring.clone(), is_member, hello };
+    let listener = bound.serve(door, inbound);
+    let (heard, hears) = async_channel::bounded(64);
+    let mdns = config.discovery.mdns.then(|| {
+        let config = mdns::Config { port: listen_port, interfaces: selection.clone(), mdns_port: mdns_sd::MDNS_PORT };
+        mdns::Mdns::start(config, ring.clone(), heard)
+    });
+    let (network, net_changes) = async_channel::bounded(4);
+    if let Err(error) = interfaces::watch(selection.clone(), network) {
+        warn!(%error, "changes of the network are noticed late");
+    }
+
+    let shared = Arc::new(Shared {
+        mesh,
+        bus: bus.clone(),
+        config,
+        places,
+        port: listen_port,
+        folders: Mutex::default(),
+        connected: Mutex::default(),
+        alerts: Mutex::default(),
+        invitations: pairing::Invitations::default(),
+        changing: async_lock::Mutex::new(()),
+        to_loop: own.clone(),
+    });
+    let (calls, called) = async_channel::bounded(CALLS_MAX);
+    let serving = rt::spawn(api.serve(calls, bus.clone()));
+    forward(called, own.clone(), Event::Call);
+    forward(came_in, own.clone(), Event::Inbound);
+    forward(hears, own.clone(), Event::Mdns);
+    forward(changed, own.clone(), Event::Mesh);
+    forward(net_changes, own.clone(), Event::Network);
+    watch_signals(own.clone());
+    resolve_configured(&shared, own.clone());
+
+    sharing::start_all(&shared).await;
+    let running = Running {
+        peering: Peering::new(Settings {
+            own: shared.mesh.node(),
+            seed: entropy::u64(),
+            dials_max: DIALS_MAX,
+            loopback: selection.loopback,
+        }),
+        shared: shared.clone(),
+        dialler,
+        listener,
+        mdns,
+        sessions: BTreeMap::new(),
+        links_made: 0,
+        last_end: BTreeMap::new(),
+        selection,
+        wake_ms: None,
+        note_ms: clock::wall_ms() + NOTE_MS,
+        rotate_ms: clock::wall_ms() + ROTATE_MS,
+        events,
+        own,
+    };
+    let looping = rt::spawn(running.run());
+    let ready = ready(&shared, share, first_start).await;
+    match ready {
+        Ok(ready) => started(ready),
+        Err(failure) => {
+            let _ = shared.to_loop.send(Event::Stop).await;
+            looping.await;
+            return Err(failure);
+        }
+    }
+    looping.await;
+    bus.close();
+    let _ = rt::timeout(Duration::from_secs(1), serving).await;
+    Ok(())
+}
+
+/// Shares what the command line named, and says what runs.
+async fn ready(shared: &Arc<Shared>, share: Vec<std::path::PathBuf>, first_start: bool) -> Result<Started, Failure> {
+    let mut shares = Vec::new();
+    let mut founded = None;
+    for path in share {
+        if let Some(done) = sharing::share_at_start(shared, &path).await? {
+            founded = founded.or(done.founded.clone());
+            shares.push(done);
+        }
+    }
+    Ok(Started {
+        status: commands::status(shared),
+        first_start,
+        founded,
+        shared: shares,
+        home: api::PathText::from_bytes(shared.places.state.as_os_str().as_encoded_bytes()),
+        socket: api::PathText::from_bytes(shared.places.socket.as_os_str().as_encoded_bytes()),
+    })
+}
+
+fn read_record(
+    state: &std::path::Path,
+    asked: Option<&str>,
+    configured: Option<&str>,
+) -> Result<(Record, bool), Failure> {
+    let known = Record::read(&record_path(state)).map_err(|error| {
+        Failure::failed("cannot read this node's record")
+            .because(&error)
+            .hint("if it is damaged, restore it from a backup; without it this node has to join its mesh again")
+    })?;
+    let first_start = known.is_none();
+    let mut record = known.unwrap_or_else(|| {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let short = host.split('.').next().filter(|name| !name.is_empty()).unwrap_or("node").to_string();
+        Record::new(configured.map_or(short, str::to_owned))
+    });
+    if let Some(name) = asked {
+        record.name = name.to_string();
+    }
+    Ok((record, first_start))
+}
+
+fn selection(config: &super::config::Config) -> Selection {
+    let ignored = config.interfaces.ignore.iter().map(|name| name.trim_end_matches('*').to_string()).collect();
+    Selection { loopback: config.discovery.loopback, ignored }
+}
+
+fn forward<T: Send + 'static>(from: Receiver<T>, to: Sender<Event>, as_event: fn(T) -> Event) {
+    rt::spawn(async move {
+        while let Ok(item) = from.recv().await {
+            if to.send(as_event(item)).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn watch_signals(to: Sender<Event>) {
+    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]);
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            warn!(%error, "signals are not noticed: this node can be stopped over its API only");
+            return;
+        }
+    };
+    rt::spawn(async move {
+        while let Some(signal) = signals.next().await {
+            if !matches!(signal, Ok(Signal::Hup)) && to.send(Event::Stop).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Looks up the configured peers now and then: names may get other addresses.
+fn resolve_configured(shared: &Arc<Shared>, to: Sender<Event>) {
+    let peers: Vec<String> = shared.config.peers.iter().map(|peer| peer.as_str().to_string()).collect();
+    if peers.is_empty() {
+        return;
+    }
+    rt::spawn(async move {
+        loop {
+            let names = peers.clone();
+            let found = rt::spawn_blocking(move || {
+                let look_up = |name: &String| name.to_socket_addrs().map(Vec::from_iter).unwrap_or_default();
+                names.iter().flat_map(look_up).collect::<Vec<_>>()
+            });
+            if to.send(Event::Configured(found.await)).await.is_err() {
+                return;
+            }
+            rt::sleep(Duration::from_secs(60)).await;
+        }
+    });
+}
+
+impl Running {
+    async fn run(mut self) {
+        self.begin().await;
+        loop {
+            match self.next().await {
+                Some(Event::Stop) => break,
+                Some(event) => self.handle(event).await,
+                None => self.tick().await,
+            }
+        }
+        if rt::timeout(Duration::from_millis(STOP_MS_MAX), self.stop()).await.is_err() {
+            warn!("some parts did not stop in time; what they had to do is done at the next start");
+        }
+    }
+
+    async fn begin(&mut self) {
+        let now = clock::wall_ms();
+        let mut out = Vec::new();
+        self.peering.handle_members(now, self.members(), &mut out);
+        self.own_addresses(&mut out);
+        for (node, contact) in self.shared.mesh.record().members {
+            let Some(node) = NodeId::from_hex(&node) else { continue };
+            for addr in contact.addresses.iter().filter_map(|addr| addr.parse().ok()) {
+                self.peering.handle_last_known(now, node, addr, &mut out);
+            }
+        }
+        self.act(out).await;
+    }
+
+    async fn next(&self) -> Option<Event> {
+        let wake = self.wake_ms.unwrap_or(u64::MAX).min(self.note_ms);
+        let wait = Duration::from_millis(wake.saturating_sub(clock::wall_ms()).min(NOTE_MS));
+        let event = async { Some(self.events.recv().await.unwrap_or(Event::Stop)) };
+        let timer = async {
+            rt::sleep(wait).await;
+            None
+        };
+        future::or(event, timer).await
+    }
+
+    async fn tick(&mut self) {
+        let now = clock::wall_ms();
+        if self.wake_ms.is_some_and(|at| at <= now) {
+            self.wake_ms = None;
+            let mut out = Vec::new();
+            self.peering.handle_tick(now, &mut out);
+            self.act(out).await;
+        }
+        if self.note_ms <= now {
+            self.note_ms = now + NOTE_MS;
+            self.write_record();
+        }
+        if self.rotate_ms <= now
+            && let Some(mdns) = &self.mdns
+        {
+            self.rotate_ms = now + ROTATE_MS;
+            mdns.rotate().await;
+        }
+    }
+
+    fn write_record(&self) {
+        if let Err(error) = self.shared.mesh.remember(|_| {}) {
+            warn!(error = %reasons(&error).join(": "), "this node's record cannot be written");
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        let now = clock::wall_ms();
+        let mut out = Vec::new();
+        match event {
+            Event::Call(Call { request, reply }) => {
+                let shared = self.shared.clone();
+                rt::spawn(async move {
+                    let answer = commands::handle(&shared, request).await;
+                    reply.answer(answer);
+                });
+            }
+            Event::Inbound(Inbound::Link(link)) => self.link_up(link, None, &mut out),
+            Event::Inbound(Inbound::Pairing(stream)) => pairing::answer(self.shared.clone(), stream),
+            Event::Dialled(dial, result) => match *result {
+                Ok(link) => self.link_up(link, Some(dial), &mut out),
+                Err(error) => {
+                    debug!(error = %reasons(&error).join(": "), "not reached");
+                    self.peering.handle_dial_failed(now, dial, &mut out);
+                }
+            },
+            Event::LinkEnded(link, why) => self.link_ended(link, &why, &mut out),
+            Event::Mdns(mdns::Event::Found { instance, addrs, invitation: None }) => {
+                self.peering.handle_found(now, &instance, &addrs, &mut out);
+            }
+            Event::Mdns(mdns::Event::Found { instance, addrs, invitation: Some(invitation) }) => {
+                self.shared.invitations.found(instance, invitation, addrs);
+            }
+            Event::Mdns(mdns::Event::Gone { instance }) => {
+                self.shared.invitations.gone(&instance);
+                self.peering.handle_gone(now, &instance, &mut out);
+            }
+            Event::Mesh(change) => self.mesh_changed(change, &mut out).await,
+            Event::Network(changed) => {
+                info!(?changed, "the network changed");
+                self.own_addresses(&mut out);
+                self.peering.handle_network_changed(now, &mut out);
+                if let Some(mdns) = &self.mdns {
+                    mdns.network_changed().await;
+                }
+                if changed == Changed::Resumed {
+                    sharing::look_again(&self.shared).await;
+                }
+            }
+            Event::Told(by, addresses) => {
+                debug!(by = %by.short(), addresses = addresses.len(), "told");
+                let told: Vec<(NodeId, SocketAddr)> =
+                    addresses.iter().filter_map(|told| Some((told.node, told.at.parse().ok()?))).collect();
+                self.peering.handle_told(now, &told, &mut out);
+            }
+            Event::Configured(addrs) => self.peering.handle_configured(now, &addrs, &mut out),
+            Event::Folders => self.order(|_| Order::Folders),
+            Event::Dropped(folder) => self.order(|_| Order::Dropped(folder)),
+            Event::Joined(inviter) => {
+                self.peering.handle_members(now, self.members(), &mut out);
+                let record = self.shared.mesh.record();
+                let contact = record.members.get(&inviter.to_hex());
+                for addr in contact.iter().flat_map(|c| &c.addresses).filter_map(|addr| addr.parse().ok()) {
+                    self.peering.handle_last_known(now, inviter, addr, &mut out);
+                }
+            }
+            Event::Invitations => {
+                let open = self.shared.invitations.announced(&self.shared.mesh);
+                self.listener.set_pairing(open.is_some());
+                if let Some(mdns) = &self.mdns {
+                    mdns.invite(open).await;
+                }
+            }
+            Event::Stop => {}
+        }
+        self.act(out).await;
+    }
+
+    async fn mesh_changed(&mut self, change: Change, out: &mut Vec<Output>) {
+        match change {
+            Change::Statements(taken) => {
+                self.order(|_| Order::News(taken.clone()));
+                self.peering.handle_members(clock::wall_ms(), self.members(), out);
+                if let Err(error) = self.shared.mesh.rotate_key() {
+                    warn!(error = %reasons(&error).join(": "), "the discovery key could not be changed");
+                }
+                commands::tell_members(&self.shared, &taken);
+                let shared = self.shared.clone();
+                rt::spawn(async move { sharing::follow_rules(&shared).await });
+            }
+            Change::Ask(peer) => {
+                self.order(|link| if link.peer == peer { Order::Ask } else { Order::News(Vec::new()) })
+            }
+            Change::Key => {
+                self.peering.handle_members(clock::wall_ms(), self.members(), out);
+                self.order(|_| Order::Key);
+                if let Some(mdns) = &self.mdns {
+                    mdns.keys_changed().await;
+                }
+            }
+        }
+    }
+
+    fn members(&self) -> std::collections::BTreeSet<NodeId> {
+        let policy = self.shared.mesh.policy();
+        policy.map(|policy| policy.members().map(|(node, _)| node).collect()).unwrap_or_default()
+    }
+
+    fn own_addresses(&mut self, out: &mut Vec<Output>) {
+        match self.selection.addresses() {
+            Ok(addresses) => {
+                let port = self.shared.port;
+                let own = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+                self.peering.handle_own_addresses(clock::wall_ms(), own, out);
+            }
+            Err(error) => warn!(%error, "this machine's addresses cannot be read"),
+        }
+    }
+
+    fn link_up(&mut self, link: Link, dial: Option<peering::DialId>, out: &mut Vec<Output>) {
+        self.links_made += 1;
+        let id = LinkId(self.links_made);
+        let (peer, purpose, remote) = (link.peer, link.hello.purpose, link.remote);
+        let up =
+            Up { link: peering::LinkId(id.0), peer, purpose, run: link.hello.run, dial, remote, port: link.hello.port };
+        let (incoming, received) = async_channel::bounded(INCOMING_MAX);
+        let (orders, ordered) = async_channel::bounded(64);
+        let sender = link.start(id, Limits::of(purpose), incoming);
+        let session = Session::new(self.shared.clone(), sender.clone(), purpose);
+        let own = self.own.clone();
+        rt::spawn(async move {
+            let why = session.run(received, ordered).await;
+            // The loop that is gone needs no word.
+            let _ = own.send(Event::LinkEnded(id, why)).await;
+        });
+        self.sessions.insert(id, OneLink { orders, sender, purpose, peer, remote });
+        self.peering.handle_link_up(clock::wall_ms(), up, out);
+    }
+
+    fn link_ended(&mut self, link: LinkId, why: &str, out: &mut Vec<Output>) {
+        if let Some(ended) = self.sessions.remove(&link) {
+            debug!(peer = %ended.peer.short(), purpose = ?ended.purpose, why, "link ended");
+            self.last_end.insert(ended.peer, why.to_string());
+        }
+        self.peering.handle_link_down(clock::wall_ms(), peering::LinkId(link.0), out);
+    }
+
+    fn order(&self, order: impl Fn(&OneLink) -> Order) {
+        for link in self.sessions.values() {
+            if link.orders.try_send(order(link)).is_err() {
+                // A session that does not take orders is stuck in a peer that takes nothing: it is made anew.
+                link.sender.close(Bye::Busy);
+            }
+        }
+    }
+
+    /// Carries out what was decided.
+    async fn act(&mut self, out: Vec<Output>) {
+        for output in out {
+            match output {
+                Output::Dial { dial, addr, expected, purpose } => {
+                    let (dialler, own) = (self.dialler.clone(), self.own.clone());
+                    rt::spawn(async move {
+                        let result = dialler.dial(addr, expected, purpose).await;
+                        let _ = own.send(Event::Dialled(dial, Box::new(result))).await;
+                    });
+                }
+                Output::Close { link, bye } => {
+                    if let Some(link) = self.sessions.get(&LinkId(link.0)) {
+                        link.sender.close(bye);
+                    }
+                }
+                Output::Linked { node, purpose, link } => self.linked(node, purpose, LinkId(link.0)),
+                Output::Unlinked { node, purpose: Purpose::Control } => self.unlinked(node),
+                Output::Unlinked { .. } => {}
+                Output::Remember { node, addr } => {
+                    let now = clock::wall_ms();
+                    self.shared.mesh.note(|record| record.reached(node, addr.to_string(), now));
+                    let told = Address { node, at: Text::truncated(&addr.to_string()) };
+                    self.order(|link| {
+                        Order::Addresses(if link.peer == node { Vec::new() } else { vec![told.clone()] })
+                    });
+                }
+                Output::Wake { at_ms } => self.wake_ms = Some(at_ms),
+            }
+        }
+    }
+
+    /// From now on this link is the one to send on.
+    fn linked(&mut self, node: NodeId, purpose: Purpose, link: LinkId) {
+        let Some(one) = self.sessions.get(&link) else { return };
+        let _ = one.orders.try_send(Order::Used);
+        if purpose == Purpose::Control {
+            let address = one.remote.to_string();
+            let known: Vec<Address> = self
+                .shared
+                .mesh
+                .record()
+                .members
+                .iter()
+                .filter_map(|(member, contact)| {
+                    let member = NodeId::from_hex(member).filter(|member| *member != node)?;
+                    let at = contact.addresses.first()?;
+                    Some(Address { node: member, at: Text::truncated(at) })
+                })
+                .collect();
+            let _ = one.orders.try_send(Order::Addresses(known));
+            let name = self.shared.name_of(node);
+            let news = super::lock(&self.shared.connected).insert(node, address.clone()).is_none();
+            if news {
+                info!(peer = %name, %address, "connected");
+                self.shared.tell(api::Event::PeerConnected { id: node.to_text(), name, address });
+            }
+        }
+    }
+
+    /// There is no link to this member any more.
+    fn unlinked(&mut self, node: NodeId) {
+        if super::lock(&self.shared.connected).remove(&node).is_none() {
+            return;
+        }
+        let why = self.last_end.remove(&node).unwrap_or_else(|| String::from("the link has ended"));
+        let (id, name) = (node.to_text(), self.shared.name_of(node));
+        info!(peer = %name, why, "disconnected");
+        self.shared.tell(api::Event::PeerDisconnected { id, name, why });
+    }
+
+    /// Says goodbye to everyone and ends the folders, all at once.
+    async fn stop(mut self) {
+        self.shared.tell(api::Event::Stopping);
+        for link in self.sessions.values() {
+            link.sender.close(Bye::Stopping);
+        }
+        let mdns = self.mdns.take();
+        let goodbye = async {
+            if let Some(mdns) = mdns {
+                mdns.stop().await;
+            }
+        };
+        future::zip(goodbye, sharing::stop_all(&self.shared)).await;
+        self.write_record();
+    }
+}

@@ -1,0 +1,310 @@
+//! One connection to a member: its messages go to the mesh and to the folders, in order.
+//!
+//! A session is a task. It waits for a folder that has much to do, so a peer that sends too much is slowed down and
+//! nobody else. What a peer may not see is not told to it: folders it may not read do not exist for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future;
+use tracing::{debug, warn};
+
+use super::Shared;
+use super::folder::{FolderEvent, FolderHandle};
+use crate::base::{FolderId, Level, NodeId, RelPath, StatementId};
+use crate::logic::policy::Exchange;
+use crate::logic::sync::replica::Rules;
+use crate::shell::net::link::{Event, Incoming, LinkSender};
+use crate::shell::rt;
+use crate::wire::message::{Address, Answer, Bye, Content, ContentWant, Message, Purpose, Subscribe};
+
+/// Incoming messages that wait for a session.
+pub(super) const INCOMING_MAX: usize = 16;
+/// Requests for content answered by one job, so that many small files cost few changes of thread.
+const SERVE_MAX: usize = 64;
+/// Bytes of answers made before they are sent.
+const SERVE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// What a session is told by its node.
+#[derive(Clone, Debug)]
+pub(super) enum Order {
+    /// This link is the one to send on from now on.
+    Used,
+    /// These statements are new here.
+    News(Vec<StatementId>),
+    /// Ask for statements.
+    Ask,
+    /// The rules or the folders have changed.
+    Folders,
+    /// The discovery key has changed.
+    Key,
+    /// This folder is not received here any more.
+    Dropped(FolderId),
+    /// Where members are.
+    Addresses(Vec<Address>),
+}
+
+/// A running session.
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    link: LinkSender,
+    peer: NodeId,
+    purpose: Purpose,
+    exchange: Exchange,
+    /// Whether this link is the one to send on.
+    used: bool,
+    /// Folders whose workers know of this connection.
+    open: BTreeSet<FolderId>,
+}
+
+impl Session {
+    /// A session over a link that was just started.
+    pub(super) fn new(shared: Arc<Shared>, link: LinkSender, purpose: Purpose) -> Self {
+        let peer = link.peer();
+        Self { shared, link, peer, purpose, exchange: Exchange::new(), used: false, open: BTreeSet::new() }
+    }
+
+    /// Serves the link until it ends; returns why it did.
+    pub(super) async fn run(mut self, incoming: Receiver<Incoming>, orders: Receiver<Order>) -> String {
+        let why = loop {
+            let order = async { Err(orders.recv().await) };
+            match future::or(async { Ok(incoming.recv().await) }, order).await {
+                Ok(Ok(Incoming { event: Event::Message(message), .. })) => {
+                    if let Err(why) = self.message(message, &incoming).await {
+                        warn!(peer = %self.peer.short(), why, "a peer broke the protocol; its link is closed");
+                        self.link.close(Bye::Protocol);
+                    }
+                }
+                Ok(Ok(Incoming { event: Event::Closed(error), .. })) => break error.to_string(),
+                Ok(Err(_)) => break String::from("the link has ended"),
+                Err(Ok(order)) => self.order(order).await,
+                Err(Err(_)) => break String::from("the node stops"),
+            }
+        };
+        for folder in std::mem::take(&mut self.open) {
+            self.leave(folder).await;
+        }
+        why
+    }
+
+    async fn begin(&mut self) {
+        self.used = true;
+        if self.purpose == Purpose::Control {
+            for message in self.shared.mesh.announce(&self.exchange) {
+                self.send(message).await;
+            }
+            Box::pin(self.order(Order::Key)).await;
+        }
+        self.open_folders().await;
+    }
+
+    async fn order(&mut self, order: Order) {
+        match order {
+            Order::Used => self.begin().await,
+            _ if !self.used => {}
+            Order::Folders => self.open_folders().await,
+            _ if self.purpose == Purpose::Bulk => {}
+            Order::News(taken) => {
+                for message in self.shared.mesh.news(&mut self.exchange, &taken) {
+                    self.send(message).await;
+                }
+            }
+            Order::Ask => {
+                for message in self.shared.mesh.announce(&self.exchange) {
+                    self.send(message).await;
+                }
+            }
+            Order::Key => {
+                if let Some(key) = self.shared.mesh.key_in_use() {
+                    self.send(Message::DiscoveryKey(key)).await;
+                }
+            }
+            Order::Dropped(folder) => {
+                if self.open.remove(&folder) {
+                    self.send(Message::Subscribe(Subscribe { folder, receives: false })).await;
+                }
+            }
+            Order::Addresses(addresses) => {
+                self.send(Message::Addresses(crate::wire::codec::List::truncated(addresses))).await;
+            }
+        }
+    }
+
+    async fn send(&self, message: Message) {
+        // A link that has ended says so through its own task.
+        let _ = self.link.send(message).await;
+    }
+
+    /// Tells every folder that this peer may read of this connection, and those that it may no longer.
+    async fn open_folders(&mut self) {
+        if !self.shared.mesh.is_member(self.peer) {
+            self.link.close(Bye::NotAMember);
+            return;
+        }
+        let folders = self.shared.folders();
+        let allowed: BTreeSet<FolderId> = folders.keys().copied().filter(|folder| self.may_read(*folder)).collect();
+        let lost: Vec<FolderId> = self.open.difference(&allowed).copied().collect();
+        for folder in lost {
+            self.open.remove(&folder);
+            self.leave(folder).await;
+        }
+        for folder in allowed {
+            self.open_folder(folder).await;
+        }
+    }
+
+    /// Tells one folder of this connection, if it is the one to send on and the peer may know of the folder.
+    async fn open_folder(&mut self, folder: FolderId) {
+        let Some(handle) = self.shared.folder(folder) else { return };
+        if !self.used || self.open.contains(&folder) || !self.may_read(folder) {
+            return;
+        }
+        self.open.insert(folder);
+        match self.purpose {
+            Purpose::Control => handle.tell(FolderEvent::PeerUp(self.link.clone())).await,
+            Purpose::Bulk => handle.bulk_up(self.link.clone()).await,
+        }
+    }
+
+    fn may_read(&self, folder: FolderId) -> bool {
+        // A right to a part of a folder is one to be told of it; what it may not read is withheld entry by entry.
+        let Some(policy) = self.shared.mesh.policy() else { return false };
+        let now = crate::shell::clock::wall_ms();
+        policy.visible_folders(self.peer, now).contains(&folder)
+            || self.shared.mesh.rules(folder).permits(self.peer, &RelPath::root(), Level::Read)
+    }
+
+    async fn leave(&self, folder: FolderId) {
+        let Some(handle) = self.shared.folder(folder) else { return };
+        match self.purpose {
+            Purpose::Control => handle.tell(FolderEvent::PeerDown(self.link.clone())).await,
+            Purpose::Bulk => handle.bulk_down(self.link.clone()).await,
+        }
+    }
+
+    /// The worker of a folder that this peer may be told of; for all others there is no such folder.
+    fn folder(&self, folder: FolderId) -> Option<FolderHandle> {
+        self.shared.folder(folder).filter(|_| self.open.contains(&folder) || self.may_read(folder))
+    }
+
+    async fn message(&mut self, message: Message, incoming: &Receiver<Incoming>) -> Result<(), String> {
+        match message {
+            Message::StatementHeads(_) | Message::StatementWant(_) | Message::Statements(_) => {
+                let replies = self.shared.mesh.exchange(&mut self.exchange, self.peer, message);
+                for reply in replies.map_err(|error| error.to_string())? {
+                    self.send(reply).await;
+                }
+            }
+            Message::DiscoveryKey(key) => {
+                if let Err(error) = self.shared.mesh.offer_key(self.peer, key) {
+                    warn!(%error, "the new discovery key cannot be kept");
+                }
+            }
+            Message::Addresses(addresses) => self.shared.told(self.peer, addresses.into_vec()).await,
+            Message::Frontiers(said) => {
+                // Who says how far it is receives the folder, though it may have said that it does not.
+                self.open_folder(said.folder).await;
+                if let Some(folder) = self.folder(said.folder) {
+                    folder.tell(FolderEvent::Frontiers(self.peer, said)).await;
+                }
+            }
+            Message::Applied(said) => {
+                if let Some(folder) = self.folder(said.folder) {
+                    folder.tell(FolderEvent::Applied(self.peer, said)).await;
+                }
+            }
+            Message::BatchPush(push) => {
+                if let Some(folder) = self.folder(push.folder) {
+                    folder.tell(FolderEvent::Push(self.peer, Box::new(push))).await;
+                }
+            }
+            Message::EntryWant(want) => {
+                if let Some(folder) = self.folder(want.folder) {
+                    folder.tell(FolderEvent::EntryWant(self.peer, want)).await;
+                }
+            }
+            Message::Subscribe(Subscribe { folder, receives: false }) => {
+                if self.open.remove(&folder) {
+                    self.leave(folder).await;
+                }
+            }
+            Message::ContentWant(want) => self.serve(want, incoming).await?,
+            Message::Content(content) => self.content(content).await,
+            Message::Subscribe(_) | Message::Unknown(_) => {}
+            Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => {
+                return Err(String::from("a message out of place"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn content(&self, content: Content) {
+        if let Some(folder) = self.shared.folder_of_request(content.request) {
+            folder.answered(self.peer, content.request, content.answer).await;
+        }
+    }
+
+    /// Answers a request and those that came in right behind it.
+    async fn serve(&mut self, first: ContentWant, incoming: &Receiver<Incoming>) -> Result<(), String> {
+        let mut wants = vec![first];
+        let mut others = Vec::new();
+        while wants.len() < SERVE_MAX && others.is_empty() {
+            match incoming.try_recv() {
+                Ok(Incoming { event: Event::Message(Message::ContentWant(want)), .. }) => wants.push(want),
+                Ok(other) => others.push(other),
+                Err(_) => break,
+            }
+        }
+        let (shared, peer, link) = (self.shared.clone(), self.peer, self.link.clone());
+        let mut rest = wants;
+        while !rest.is_empty() {
+            let shared = shared.clone();
+            let (answers, left) = rt::spawn_blocking(move || answer(&shared, peer, rest)).await;
+            rest = left;
+            for message in answers {
+                if link.send(message).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        for Incoming { event, .. } in others {
+            match event {
+                Event::Message(message) => Box::pin(self.message(message, incoming)).await?,
+                Event::Closed(error) => debug!(%error, "closed while serving"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Answers as many requests as fit into memory at once; returns the others.
+fn answer(shared: &Shared, peer: NodeId, wants: Vec<ContentWant>) -> (Vec<Message>, Vec<ContentWant>) {
+    let mut answers = Vec::new();
+    let mut bytes = 0;
+    let mut wants = wants.into_iter();
+    for want in wants.by_ref() {
+        let answer = match shared.mesh.permit_read(want.folder, peer, &want.path) {
+            Some(Ok(permit)) => match shared.folder(want.folder) {
+                Some(folder) => folder.server().serve(&want, &permit),
+                None => Answer::Absent,
+            },
+            Some(Err(refused)) => {
+                warn!(peer = %peer.short(), path = %want.path, %refused, "a request is refused");
+                Answer::Refused
+            }
+            None => Answer::Refused,
+        };
+        if let Answer::Bytes(content) = &answer {
+            bytes += content.len() as u64;
+        }
+        answers.push(Message::Content(Content { request: want.request, answer }));
+        if bytes > SERVE_BYTES_MAX {
+            break;
+        }
+    }
+    (answers, wants.collect())
+}
+
+/// A channel to a session.
+pub(super) type Orders = Sender<Order>;

@@ -1,0 +1,391 @@
+//! Which folders run here, where they are, and how they come and go.
+//!
+//! A folder runs while the rules let this node read it and its place is known. Where it is, is remembered before it
+//! starts; what it knows (its index) belongs to one folder of one mesh and goes when the folder is dropped. Files
+//! are never removed here.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::folder::{FolderEvent, FolderHandle, Setup};
+use super::mesh::MeshError;
+use super::record::Place;
+use super::{Shared, commands, lock, running};
+use crate::base::path::escape;
+use crate::base::{FolderId, Level, RelPath, StatementId};
+use crate::logic::policy;
+use crate::shell::disk::{self, Folder, MarkerError};
+use crate::shell::store::{Condition, Store};
+use crate::shell::{clock, home, rt};
+use crate::wire::api::{Event, Failure, Founded, MeshRef, PathText, Shared as SharedAnswer};
+use crate::wire::statement::{Grant, Name, Subject};
+
+/// Least cache of one folder's index, however many folders share the configured memory.
+const CACHE_BYTES_MIN: u64 = 1024 * 1024;
+/// Folders that the configured memory is cut for. More than an office has; each further one gets the least.
+const CACHE_SHARES: u64 = 4;
+
+/// Starts every folder whose place is known, at the start of the node.
+pub(super) async fn start_all(shared: &Arc<Shared>) {
+    let Some(policy) = shared.mesh.policy() else { return };
+    let me = shared.mesh.node();
+    if !policy.is_member(me) {
+        return;
+    }
+    let visible = policy.visible_folders(me, clock::wall_ms());
+    for folder in visible {
+        let Some(Place::At(path)) = shared.mesh.record().place(folder).cloned() else { continue };
+        let root = to_path(&path);
+        if let Err(failure) = start(shared, folder, root, History::AsKept).await {
+            shared.alert(one_line(&failure), failure.hint);
+        }
+    }
+}
+
+/// Ends every folder, all at once.
+pub(super) async fn stop_all(shared: &Arc<Shared>) {
+    let stopping: Vec<_> =
+        take_all(shared).into_iter().map(|handle| rt::spawn(async move { handle.stop().await })).collect();
+    for one in stopping {
+        one.await;
+    }
+}
+
+fn take_all(shared: &Shared) -> Vec<FolderHandle> {
+    std::mem::take(&mut *lock(&shared.folders)).into_values().map(|(_, handle)| handle).collect()
+}
+
+/// Every folder looks at everything again: after a suspend.
+pub(super) async fn look_again(shared: &Arc<Shared>) {
+    for handle in shared.folders().into_values() {
+        handle.tell(FolderEvent::LookAgain).await;
+    }
+}
+
+/// Brings the running folders in line with the rules: new ones are received, lost ones end.
+pub(super) async fn follow_rules(shared: &Arc<Shared>) {
+    let _one = shared.changing.lock().await;
+    let Some(policy) = shared.mesh.policy() else { return };
+    let me = shared.mesh.node();
+    let now = clock::wall_ms();
+    let visible = if policy.is_member(me) { policy.visible_folders(me, now) } else { Vec::new() };
+    for (folder, handle) in shared.folders() {
+        if !visible.contains(&folder) {
+            lock(&shared.folders).remove(&folder);
+            handle.stop().await;
+            let name = policy.folder(folder).map_or_else(|| folder.to_hex(), |state| state.name.clone());
+            shared.alert(
+                format!("folder {name} is not shared with this node any more"),
+                Some(String::from("the files stay where they are; changes are neither sent nor received")),
+            );
+        }
+    }
+    for folder in visible {
+        let known = shared.mesh.record().place(folder).cloned();
+        match known {
+            Some(Place::At(path)) if shared.folder(folder).is_none() => {
+                if let Err(failure) = start(shared, folder, to_path(&path), History::AsKept).await {
+                    shared.alert(one_line(&failure), failure.hint);
+                }
+            }
+            None => {
+                let name = policy.folder(folder).map_or_else(|| folder.to_hex(), |state| state.name.clone());
+                shared.tell(Event::FolderOffered { folder: name.clone() });
+                if shared.mesh.record().receives
+                    && let Err(failure) = receive(shared, folder, &name).await
+                {
+                    shared.alert(one_line(&failure), failure.hint);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    for handle in shared.folders().into_values() {
+        handle.tell(FolderEvent::Rules).await;
+    }
+    let _ = shared.to_loop.send(running::Event::Folders).await;
+}
+
+/// Receives a folder in the usual place, under its name.
+async fn receive(shared: &Arc<Shared>, folder: FolderId, name: &str) -> Result<(), Failure> {
+    let into = receive_into(shared);
+    let mut path = into.join(name);
+    if at_path(shared, &path).is_some() {
+        path = into.join(format!("{name} {}", &folder.to_hex()[..6]));
+    }
+    std::fs::create_dir_all(&path).map_err(|error| {
+        Failure::failed(format!("cannot make {} for folder {name}", path.display())).because(&error)
+    })?;
+    info!(folder = name, path = %path.display(), "received here from now on");
+    place(shared, folder, &path)?;
+    start(shared, folder, path, History::Fetched).await
+}
+
+/// Where folders are received.
+pub(super) fn receive_into(shared: &Shared) -> PathBuf {
+    let remembered = shared.mesh.record().receive_into.as_ref().map(to_path);
+    let configured = shared.config.receive_into.as_ref().map(|path| path.as_path().to_path_buf());
+    remembered.or(configured).unwrap_or_else(|| shared.places.receive_into.clone())
+}
+
+/// Where the history of a folder that starts comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum History {
+    /// It begins here: this node has just made the folder.
+    Begins,
+    /// From another member, before anything is signed here.
+    Fetched,
+    /// As the index has it.
+    AsKept,
+}
+
+/// Starts a folder's threads.
+pub(super) async fn start(
+    shared: &Arc<Shared>,
+    folder: FolderId,
+    root: PathBuf,
+    history: History,
+) -> Result<(), Failure> {
+    let shared_too = shared.clone();
+    rt::spawn_blocking(move || start_now(&shared_too, folder, root, history)).await?;
+    // A loop that has ended needs no word.
+    let _ = shared.to_loop.send(running::Event::Folders).await;
+    Ok(())
+}
+
+fn start_now(shared: &Arc<Shared>, folder: FolderId, root: PathBuf, history: History) -> Result<(), Failure> {
+    let name = shared
+        .mesh
+        .policy()
+        .and_then(|policy| policy.folder(folder).map(|state| state.name.clone()))
+        .unwrap_or_else(|| folder.to_hex());
+    let cannot = || Failure::failed(format!("cannot start folder {name} at {}", root.display()));
+    let disk = Folder::open(&root).map_err(|error| cannot().because(&error))?;
+    if history == History::AsKept {
+        disk.check_marker(folder).map_err(|error| {
+            cannot().because(&error).hint("mount its disk, or restore the directory, and start the node again")
+        })?;
+    }
+    disk.create_marker(folder).map_err(|error| cannot().because(&error))?;
+    if let Err(error) = disk::stage::clean(&disk, clock::wall_ms()) {
+        warn!(folder = name, %error, "left-over temporary files stay");
+    }
+    let index = index_path(shared, folder);
+    home::make_dir(index.parent().unwrap_or(&shared.places.state)).map_err(|error| cannot().because(&error))?;
+    let cache = (shared.config.limits.index_cache_mib * 1024 * 1024 / CACHE_SHARES).max(CACHE_BYTES_MIN);
+    let opened =
+        Store::open(&index, usize::try_from(cache).unwrap_or(usize::MAX)).map_err(|error| cannot().because(&error))?;
+    if let Condition::SetAside { aside, why } = &opened.condition {
+        shared.alert(
+            format!(
+                "the index of folder {name} was damaged ({why}) and is rebuilt from the files and the other members"
+            ),
+            Some(format!("nothing to do; the damaged file is kept as {}", aside.display())),
+        );
+    }
+    let mut folders = lock(&shared.folders);
+    if folders.contains_key(&folder) {
+        return Ok(());
+    }
+    let slot = (1..=u16::MAX).find(|slot| folders.values().all(|(used, _)| used != slot)).unwrap_or(u16::MAX);
+    let handle = FolderHandle::start(Setup {
+        mesh_id: shared.mesh.need_policy().map_err(|error| cannot().because(&error))?.mesh(),
+        folder,
+        name: name.clone(),
+        root: root.clone(),
+        disk: Arc::new(disk),
+        store: opened.store,
+        slot,
+        begins: history == History::Begins,
+        shared: shared.clone(),
+        scan_ms: shared.config.scan.interval_s * 1000,
+    })
+    .map_err(|error| cannot().because(&error))?;
+    folders.insert(folder, (slot, handle));
+    Ok(())
+}
+
+/// Where a folder's index is.
+fn index_path(shared: &Shared, folder: FolderId) -> PathBuf {
+    shared.places.state.join("folders").join(folder.to_hex()).join("index.redb")
+}
+
+/// Ends a folder here and forgets what is known of it. Files stay.
+pub(super) async fn end(shared: &Arc<Shared>, folder: FolderId, root: &Path) {
+    let handle = lock(&shared.folders).remove(&folder);
+    if let Some((_, handle)) = handle {
+        handle.stop().await;
+    }
+    if let Some(dir) = index_path(shared, folder).parent()
+        && let Err(error) = std::fs::remove_dir_all(dir)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        warn!(%error, "the index of a folder that ended stays");
+    }
+    if let Ok(disk) = Folder::open(root)
+        && let Err(error) = disk.unmark()
+    {
+        warn!(%error, "the marker of a folder that ended stays");
+    }
+}
+
+/// Shares a directory of the command line of `up`; `None` where it is shared already.
+pub(super) async fn share_at_start(shared: &Arc<Shared>, path: &Path) -> Result<Option<SharedAnswer>, Failure> {
+    if let Ok(path) = path.canonicalize()
+        && at_path(shared, &path).is_some()
+    {
+        return Ok(None);
+    }
+    share(shared, path, None, Level::Write).await.map(Some)
+}
+
+/// Shares a directory; founds a mesh where there is none.
+pub(super) async fn share(
+    shared: &Arc<Shared>,
+    path: &Path,
+    name: Option<String>,
+    everyone: Level,
+) -> Result<SharedAnswer, Failure> {
+    let _one = shared.changing.lock().await;
+    commands::must_belong(shared)?;
+    let (path, made_directory) = usable(shared, path, "share")?;
+    let name = match name {
+        Some(name) => name,
+        None => name_of(&path)?,
+    };
+    let founded = found_if_none(shared)?;
+    let folder = create(shared, &name, everyone)?;
+    place(shared, folder, &path)?;
+    start(shared, folder, path, History::Begins).await?;
+    let folder = commands::folder(shared, folder).ok_or_else(|| Failure::failed("the folder has ended already"))?;
+    Ok(SharedAnswer { folder, made_directory, everyone, founded })
+}
+
+/// Signs a new folder, and what everyone may do there.
+pub(super) fn create(shared: &Shared, name: &str, everyone: Level) -> Result<FolderId, Failure> {
+    let me = shared.mesh.node();
+    let taken = |name: &str| Failure::failed(format!("a folder named {name} exists already"));
+    let ids: Vec<StatementId> = shared.mesh.sign(|policy| {
+        if policy.folders().any(|(_, state)| !state.retired && state.name == name) {
+            return Err(taken(name).hint("give it another name with --name, or receive that folder with `lanyard get`"));
+        }
+        let body = policy::plan_create_folder(policy, me, name).map_err(|error| commands::refused(&error))?;
+        Ok(vec![body])
+    })?;
+    let folder = FolderId(ids.first().map_or([0; 32], |id| id.0));
+    if everyone > Level::None {
+        shared.mesh.sign(|policy| {
+            let rule =
+                Grant { folder, subject: Subject::Everyone, path: RelPath::root(), level: everyone, not_after: None };
+            let body =
+                policy::plan_grant(policy, me, rule, clock::wall_ms()).map_err(|error| commands::refused(&error))?;
+            Ok::<_, Failure>(vec![body])
+        })?;
+    }
+    Ok(folder)
+}
+
+/// Founds a mesh where there is none.
+pub(super) fn found_if_none(shared: &Shared) -> Result<Option<Founded>, Failure> {
+    if shared.mesh.policy().is_some() {
+        return Ok(None);
+    }
+    let name = format!("{}'s office", shared.mesh.record().name);
+    let (mesh, seed) =
+        shared.mesh.found(&name).map_err(|error| Failure::failed("cannot found a mesh").because(&error))?;
+    // The paper key has the form of a node id: groups of letters with a checksum.
+    let recovery_key = Some(crate::base::NodeId(seed).to_text());
+    Ok(Some(Founded { mesh: MeshRef { id: mesh.to_hex(), name }, recovery_key }))
+}
+
+/// Remembers where a folder is.
+pub(super) fn place(shared: &Shared, folder: FolderId, path: &Path) -> Result<(), Failure> {
+    let at = PathText::from_bytes(path.as_os_str().as_bytes());
+    shared
+        .mesh
+        .remember(|record| {
+            record.folders.insert(folder.to_hex(), Place::At(at));
+        })
+        .map_err(|error: MeshError| Failure::failed("cannot write this node's record").because(&error))
+}
+
+/// The folder whose root a path is.
+pub(super) fn at_path(shared: &Shared, path: &Path) -> Option<FolderId> {
+    placed(shared).into_iter().find(|(_, root)| root == path).map(|(folder, _)| folder)
+}
+
+/// Every folder with its root.
+pub(super) fn placed(shared: &Shared) -> Vec<(FolderId, PathBuf)> {
+    let record = shared.mesh.record();
+    let place = |(folder, place): (&String, &Place)| match place {
+        Place::At(path) => Some((FolderId::from_hex(folder)?, to_path(path))),
+        Place::Dropped => None,
+    };
+    record.folders.iter().filter_map(place).collect()
+}
+
+/// Checks that a directory can be shared or received into, and makes its last component where it is missing.
+pub(super) fn usable(shared: &Shared, path: &Path, verb: &str) -> Result<(PathBuf, bool), Failure> {
+    let shown = escape(path.as_os_str().as_bytes());
+    let cannot = || Failure::failed(format!("cannot {verb} {shown}"));
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        return Err(Failure::usage(format!("{shown} is not an absolute path")));
+    }
+    let made = match std::fs::create_dir(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(cannot().because(&error).hint("the directory above it does not exist: make it first"));
+        }
+        Err(error) => return Err(cannot().because(&error)),
+    };
+    let real = path.canonicalize().map_err(|error| cannot().because(&error))?;
+    if !real.is_dir() {
+        return Err(cannot().why("it is not a directory").hint("share the directory that holds it"));
+    }
+    std::fs::read_dir(&real)
+        .map_err(|error| cannot().because(&error).hint("give this user the right to read the directory"))?;
+    for (folder, root) in placed(shared) {
+        let name = commands::folder_name(shared, folder);
+        let root = root.canonicalize().unwrap_or(root);
+        if root == real {
+            return Err(cannot().why(format!("it is shared already, as {name}")));
+        }
+        if real.starts_with(&root) {
+            return Err(cannot().why(format!("it is inside {}, which is shared as {name}", root.display())));
+        }
+        if root.starts_with(&real) {
+            return Err(cannot().why(format!("{} inside it is shared already, as {name}", root.display())));
+        }
+    }
+    if shared.places.state.starts_with(&real) {
+        return Err(cannot().why("it holds this node's own key and index").hint("share another directory"));
+    }
+    match Folder::open(&real).map_err(|error| cannot().because(&error))?.marker() {
+        Ok(_) if !made => Err(cannot()
+            .why("it is marked as a folder of another node or mesh")
+            .hint("if no other node uses it, remove `.lanyard/marker` in it and try again")),
+        Ok(_) | Err(MarkerError::Missing(_)) => Ok((real, made)),
+        Err(error) => Err(cannot().because(&error)),
+    }
+}
+
+fn name_of(path: &Path) -> Result<String, Failure> {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(Name::new);
+    name.map(|name| name.to_string()).ok_or_else(|| {
+        Failure::failed(format!("cannot name a folder after {}", escape(path.as_os_str().as_bytes())))
+            .hint("give it a name with --name")
+    })
+}
+
+/// A path as the API has it, for the file system.
+pub(super) fn to_path(text: &PathText) -> PathBuf {
+    PathBuf::from(std::ffi::OsStr::from_bytes(&text.to_bytes()))
+}
+
+fn one_line(failure: &Failure) -> String {
+    std::iter::once(failure.what.as_str()).chain(failure.why.iter().map(String::as_str)).collect::<Vec<_>>().join(": ")
+}

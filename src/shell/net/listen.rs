@@ -1,0 +1,322 @@
+//! Listening: one TCP port; strangers are limited, members become links, joiners become pairing streams.
+//!
+//! Rules:
+//! 1. who has not proven a discovery key sees random bytes and a closed connection, unless an invitation is open; then
+//!    it gets TLS with a throwaway key, which tells nothing of this node or its mesh;
+//! 2. strangers are bounded in number, rate and time, and so is what they make this node compute or remember;
+//! 3. an expelled node that still knows the key is told that it is no member, and nothing else.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_channel::Sender;
+use ed25519_dalek::SigningKey;
+use futures_lite::io::split;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::frames::FrameReader;
+use super::link::{self, Link};
+use super::pair::PairStream;
+use super::socket::Socket;
+use super::strangers::Strangers;
+use super::{IsMember, KeyRing, random, tls};
+use crate::shell::rt::{self, TcpListener, TcpStream};
+use crate::wire::hello::{ALPN_LINK, ALPN_PAIR, ANSWER_BYTES, CHALLENGE_BYTES};
+use crate::wire::message::{Bye, FRAME_BYTES_MAX, Hello, Purpose};
+
+/// The port to begin with; not assigned by IANA.
+pub const PORT: u16 = 47_474;
+/// Ports tried after it.
+const PORTS_MAX: u16 = 100;
+/// Time to prove a discovery key. A machine on a LAN needs a millisecond; slow strangers hold a place no longer.
+const PROOF_MS_MAX: u64 = 2_000;
+/// Time for TLS and hello.
+const HANDSHAKE_MS_MAX: u64 = 5_000;
+/// Connections that wait to be accepted: `listen(2)`.
+const BACKLOG: i32 = 128;
+
+/// Why nothing listens.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The asked port is taken or not allowed.
+    #[error("cannot listen on port {port}")]
+    Port {
+        /// Which.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// All ports tried are taken.
+    #[error("cannot listen: the ports {first} to {last} are all taken")]
+    AllTaken {
+        /// First tried.
+        first: u16,
+        /// Last tried.
+        last: u16,
+    },
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// `PORT`, else the next free one.
+    Usual,
+    /// This port if it is free (the one remembered from the last run), else as `Usual`.
+    Preferred(u16),
+    /// This port and no other, as configured. 0: one that the system chooses.
+    Fixed(u16),
+}
+
+/// Who came in.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A member; both have said hello.
+    Link(Link),
+    /// Someone who wants to join, while an invitation is open.
+    Pairing(PairStream),
+}
+
+/// What a listener needs to know.
+#[derive(Clone)]
+pub struct Door {
+    /// The node's key.
+    pub key: SigningKey,
+    /// The discovery keys that are accepted.
+    pub ring: KeyRing,
+    /// Who is a member.
+    pub is_member: IsMember,
+    /// What this node says of itself. Purpose and port are replaced.
+    pub hello: Hello,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Door")
+    }
+}
+
+/// A bound port on which nobody is served yet.
+#[derive(Debug)]
+pub struct Bound {
+    sockets: Vec<std::net::TcpListener>,
+    port: u16,
+}
+
+/// A port that is served. Dropping it closes the port; links stay.
+#[derive(Debug)]
+pub struct Listener {
+    port: u16,
+    shared: Arc<Shared>,
+    _stop: Sender<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    door: Door,
+    pairing: AtomicBool,
+    strangers: Mutex<Strangers>,
+    started: Instant,
+    inbound: Sender<Inbound>,
+}
+
+impl Bound {
+    /// Takes a port on all addresses of this machine, both IPv4 and IPv6 where the machine has them.
+    pub fn new(place: Place) -> Result<Self, ListenError> {
+        if let Place::Fixed(port) = place {
+            return bind(port).map_err(|source| ListenError::Port { port, source });
+        }
+        if let Place::Preferred(port) = place
+            && let Ok(bound) = bind(port)
+        {
+            return Ok(bound);
+        }
+        for port in PORT..=PORT + PORTS_MAX {
+            match bind(port) {
+                Ok(bound) => return Ok(bound),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(source) => return Err(ListenError::Port { port, source }),
+            }
+        }
+        Err(ListenError::AllTaken { first: PORT, last: PORT + PORTS_MAX })
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Serves it: who comes in goes to `inbound`.
+    pub fn serve(self, mut door: Door, inbound: Sender<Inbound>) -> Listener {
+        door.hello.port = self.port;
+        let shared = Arc::new(Shared {
+            door,
+            pairing: AtomicBool::new(false),
+            strangers: Mutex::default(),
+            started: Instant::now(),
+            inbound,
+        });
+        let (stop, stopped) = async_channel::bounded::<()>(1);
+        for socket in self.sockets {
+            let (shared, stopped) = (shared.clone(), stopped.clone());
+            rt::spawn(async move {
+                let socket = TcpListener::from(socket);
+                // The sending end is dropped with the `Listener`: then receiving ends.
+                let stop = async {
+                    let _ = stopped.recv().await;
+                };
+                futures_lite::future::or(stop, accept_all(shared, &socket)).await;
+            });
+        }
+        Listener { port: self.port, shared, _stop: stop }
+    }
+}
+
+impl Listener {
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Says whether an invitation is open: only then strangers get an answer.
+    pub fn set_pairing(&self, open: bool) {
+        self.shared.pairing.store(open, Ordering::Release);
+    }
+}
+
+/// One socket for both families where the system allows it, else one of each that it has.
+fn bind(port: u16) -> io::Result<Bound> {
+    match listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false) {
+        Ok(socket) => {
+            let port = socket.local_addr()?.port();
+            Ok(Bound { sockets: vec![socket], port })
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        // IPv6 is switched off.
+        Err(_) => {
+            let socket = listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), true)?;
+            let port = socket.local_addr()?.port();
+            Ok(Bound { sockets: vec![socket], port })
+        }
+    }
+}
+
+fn listen(addr: SocketAddr, v4: bool) -> io::Result<std::net::TcpListener> {
+    let family = if v4 { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restart must get its port back although old connections linger.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if !v4 {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    rustix::net::bind(&socket, &addr)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+async fn accept_all(shared: Arc<Shared>, socket: &TcpListener) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, from)) => {
+                let from = super::plain(from).ip();
+                let now_ms = shared.started.elapsed().as_millis() as u64;
+                if !shared.strangers.lock().expect("bookkeeping does not panic").enter(now_ms, from) {
+                    tracing::debug!(%from, "too many connections; closed");
+                    continue;
+                }
+                let place = Visit { shared: shared.clone(), from, member: false, left: false };
+                rt::spawn(serve(shared.clone(), stream, place));
+            }
+            // Out of descriptors: what is open must close first; accepting again at once would only spin.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                rt::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// A stranger's place, given back whatever happens.
+struct Visit {
+    shared: Arc<Shared>,
+    from: IpAddr,
+    member: bool,
+    left: bool,
+}
+
+impl Visit {
+    fn leave(&mut self) {
+        if !std::mem::replace(&mut self.left, true) {
+            self.shared.strangers.lock().expect("bookkeeping does not panic").leave(self.from, self.member);
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+async fn serve(shared: Arc<Shared>, stream: TcpStream, mut place: Visit) {
+    let from = place.from;
+    let Ok(mut socket) = Socket::new(stream) else { return };
+    let proof = rt::timeout(Duration::from_millis(PROOF_MS_MAX), challenge(&shared, &mut socket)).await;
+    let Ok(Ok(proven)) = proof else { return };
+    if proven {
+        // From here on it costs nobody else a place.
+        place.member = true;
+        place.leave();
+        let admitted = rt::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), admit(&shared, socket)).await;
+        match admitted {
+            Ok(Ok(Some(link))) => {
+                // A node that stops takes no more links.
+                let _ = shared.inbound.send(Inbound::Link(link)).await;
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::debug!(%from, %error, "no link"),
+            Err(error) => tracing::debug!(%from, %error, "no link"),
+        }
+    } else if shared.pairing.load(Ordering::Acquire) {
+        let remote = socket.remote();
+        // A new key each time: two visits cannot be told to have met the same node.
+        let throwaway = SigningKey::from_bytes(&random());
+        let secured = tls::accept(socket, &throwaway, ALPN_PAIR);
+        match rt::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), secured).await {
+            Ok(Ok(secured)) => {
+                let _ = shared.inbound.send(Inbound::Pairing(PairStream::new(secured, remote))).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%from, %error, "no pairing"),
+            Err(error) => tracing::debug!(%from, %error, "no pairing"),
+        }
+    }
+}
+
+async fn challenge(shared: &Shared, socket: &mut Socket) -> io::Result<bool> {
+    let challenge: [u8; CHALLENGE_BYTES] = random();
+    socket.write_all(&challenge).await?;
+    socket.flush().await?;
+    let mut answer = [0; ANSWER_BYTES];
+    socket.read_exact(&mut answer).await?;
+    Ok(shared.door.ring.proves(&challenge, &answer))
+}
+
+/// TLS and hello with one who knows the discovery key. `None`: it is no member and was told so.
+async fn admit(shared: &Shared, socket: Socket) -> Result<Option<Link>, Box<dyn std::error::Error + Send + Sync>> {
+    let door = &shared.door;
+    let secured = tls::accept(socket, &door.key, ALPN_LINK).await?;
+    if !(door.is_member)(secured.peer) {
+        tracing::info!(peer = %secured.peer.short(), "a node that is no member knocked");
+        let (read, mut writer) = split(secured.stream);
+        let mut reader = FrameReader::new(read, FRAME_BYTES_MAX);
+        link::farewell(&mut writer, &mut reader, Bye::NotAMember).await;
+        return Ok(None);
+    }
+    // The purpose is the dialler's to say; what this end puts there is not looked at.
+    let hello = Hello { purpose: Purpose::Control, ..door.hello.clone() };
+    Ok(Some(Link::greet(secured, &hello, false).await?))
+}

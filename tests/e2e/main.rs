@@ -1,0 +1,24 @@
+//! End-to-end tests: the real binary, one network namespace a node, real multicast, no root needed.
+//!
+//! Each module is one promise of the product, driven through the command line's contract alone. Nothing here asserts on
+//! wall-clock speed (that is `benches/office.rs`); the bounds are those after which something is broken, not slow.
+//! Where the kernel permits no namespaces the tests say so aloud and pass; `LANYARD_LAB=require` makes that a failure.
+
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes by the real clock")]
+
+mod lab;
+mod node;
+mod tree;
+
+mod bad_input;
+mod browse;
+mod conflicts;
+mod crash;
+mod demo;
+mod discovery;
+mod follow;
+mod harness;
+mod network;
+mod states;
+mod strangers;
+mod transfer;

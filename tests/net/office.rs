@@ -1,0 +1,116 @@
+//! Nodes for tests: a key, a mesh, a port on loopback.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::Receiver;
+use ed25519_dalek::SigningKey;
+use lanyard::base::{DiscoveryKey, NodeId};
+use lanyard::shell::net::link::Limits;
+use lanyard::shell::net::listen::{Bound, Door, Place};
+use lanyard::shell::net::{Dialler, Event, Inbound, Incoming, IsMember, KeyRing, Link, LinkId, LinkSender, Listener};
+use lanyard::shell::rt;
+use lanyard::wire::codec::{Bytes, Text};
+use lanyard::wire::message::{Answer, Content, Hello, Message, Purpose};
+
+/// The discovery key of the office.
+pub fn office_key() -> DiscoveryKey {
+    DiscoveryKey([1; 32])
+}
+
+/// One node that listens.
+pub struct Node {
+    pub key: SigningKey,
+    pub ring: KeyRing,
+    pub listener: Listener,
+    pub inbound: Receiver<Inbound>,
+    pub dialler: Dialler,
+}
+
+pub fn id(seed: u8) -> NodeId {
+    NodeId(SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes())
+}
+
+pub fn hello() -> Hello {
+    Hello { software: Text::truncated("test"), purpose: Purpose::Control, run: 1, port: 0 }
+}
+
+impl Node {
+    /// A node whose members are those of these seeds.
+    pub fn new(seed: u8, members: &[u8], discovery: DiscoveryKey) -> Self {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let ring = KeyRing::new(vec![discovery]);
+        let members: BTreeSet<NodeId> = members.iter().map(|s| id(*s)).collect();
+        let is_member: IsMember = Arc::new(move |node| members.contains(&node));
+        let hello = hello();
+        let (sender, inbound) = async_channel::bounded(8);
+        let door = Door { key: key.clone(), ring: ring.clone(), is_member: is_member.clone(), hello: hello.clone() };
+        let listener = Bound::new(Place::Fixed(0)).expect("a free port").serve(door, sender);
+        let dialler = Dialler { key: key.clone(), ring: ring.clone(), is_member, hello };
+        Self { key, ring, listener, inbound, dialler }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.listener.port()))
+    }
+
+    /// The next link that comes in.
+    pub async fn link(&self) -> Link {
+        match within(self.inbound.recv()).await.expect("the listener runs") {
+            Inbound::Link(link) => link,
+            Inbound::Pairing(_) => panic!("a pairing stream instead of a link"),
+        }
+    }
+}
+
+/// One end of a link that runs.
+pub struct End {
+    pub sender: LinkSender,
+    pub incoming: Receiver<Incoming>,
+}
+
+pub fn start(link: Link, limits: Limits, capacity: usize) -> End {
+    let (sender, incoming) = async_channel::bounded(capacity);
+    End { sender: link.start(LinkId(7), limits, sender), incoming }
+}
+
+impl End {
+    pub async fn next(&self) -> Event {
+        within(self.incoming.recv()).await.expect("the link says how it ends").event
+    }
+
+    pub async fn message(&self) -> Message {
+        match self.next().await {
+            Event::Message(message) => message,
+            Event::Closed(error) => panic!("closed: {error}"),
+        }
+    }
+
+    pub async fn closed(&self) -> lanyard::shell::net::LinkError {
+        loop {
+            if let Event::Closed(error) = self.next().await {
+                return error;
+            }
+        }
+    }
+}
+
+/// Two members and a link between them: the dialler's end, the listener's end.
+pub async fn linked(limits: Limits) -> (Node, Node, End, End) {
+    let (a, b) = (Node::new(1, &[1, 2], office_key()), Node::new(2, &[1, 2], office_key()));
+    let dialled = a.dialler.dial(b.addr(), Some(id(2)), Purpose::Control).await.expect("a link");
+    let accepted = b.link().await;
+    (a, b, start(dialled, limits, 16), start(accepted, limits, 16))
+}
+
+pub fn content(request: u64, bytes: usize) -> Message {
+    let bytes = vec![request as u8; bytes];
+    Message::Content(Content { request, answer: Answer::Bytes(Bytes::new(bytes).expect("fits")) })
+}
+
+/// A bound for what must happen, far above what it takes: a test that hangs fails.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    rt::timeout(Duration::from_secs(30), future).await.expect("it happens")
+}

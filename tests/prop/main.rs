@@ -1,0 +1,3 @@
+//! Properties that hold for every input, on random ones.
+
+mod policy;

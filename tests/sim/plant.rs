@@ -1,0 +1,170 @@
+//! Planted bugs: each is one a careful engineer could make, and each must be caught by some seed.
+
+use lanyard::base::{ChunkHash, ContentId, RelPath, Writer};
+use lanyard::logic::sync::index::{ChunkPlace, EntryId, Head, Index, Look, MemoryIndex, PathRecord, Result, Walk};
+use lanyard::wire::batch::{Batch, Salted};
+use lanyard::wire::content::ChunkList;
+use lanyard::wire::message::HoleReason;
+use lanyard::wire::statement::Frontier;
+
+/// What is wrong with this office.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Plant {
+    /// Nothing.
+    Nothing,
+    /// The index forgets tombstones.
+    ForgetTombstone,
+    /// A commit does not look whether the user changed the file meanwhile.
+    SkipExpected,
+    /// An own change claims to have seen all that arrived, not what was on the disk.
+    BaseFromHeads,
+    /// A scan compares length and modification time only.
+    MtimeOnly,
+    /// A scan trusts a file that was changed within the clock's last step.
+    TrustFreshStamp,
+    /// Now and then a batch is taken as known and its entries are lost.
+    DropBatch,
+    /// Versions are ordered by the time of their arrival.
+    ArrivalOrder,
+    /// A conflict copy is announced like any new file.
+    AnnounceCopies,
+    /// The index says that a change is on the disk before it is.
+    DoneBeforeDisk,
+    /// A batch is sent before the index is durable.
+    PushBeforeDurable,
+    /// Saving the file that has the name settles its conflict.
+    EditSettles,
+    /// What a member without the right to write signs is applied.
+    NoRules,
+    /// A replaced file goes nowhere when a conflict copy was to be made of it.
+    NoCopies,
+}
+
+impl Plant {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::ForgetTombstone,
+        Self::SkipExpected,
+        Self::BaseFromHeads,
+        Self::MtimeOnly,
+        Self::TrustFreshStamp,
+        Self::DropBatch,
+        Self::ArrivalOrder,
+        Self::AnnounceCopies,
+        Self::DoneBeforeDisk,
+        Self::PushBeforeDurable,
+        Self::EditSettles,
+        Self::NoRules,
+        Self::NoCopies,
+    ];
+}
+
+/// An index with a bug in what it keeps.
+pub(crate) struct Planted<'a> {
+    pub(crate) inner: &'a mut MemoryIndex,
+    pub(crate) plant: Plant,
+    pub(crate) own: Writer,
+    pub(crate) now_ms: u64,
+}
+
+impl Planted<'_> {
+    fn spoil(&self, path: &RelPath, record: &mut PathRecord) {
+        match self.plant {
+            Plant::ForgetTombstone => record.heads.retain(Head::is_live),
+            Plant::AnnounceCopies => record.copy_of = None,
+            Plant::ArrivalOrder => {
+                let before = self.inner.path(path).ok().flatten().unwrap_or_default();
+                for head in &mut record.heads {
+                    if head.id.writer != self.own && before.head(head.id).is_none() {
+                        head.salted.entry.time.ms = self.now_ms;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Look for Planted<'_> {
+    fn path(&self, path: &RelPath) -> Result<Option<PathRecord>> {
+        self.inner.path(path)
+    }
+    fn walk_from(
+        &self,
+        top: &RelPath,
+        from: &RelPath,
+        visit: &mut dyn FnMut(RelPath, PathRecord) -> Walk,
+    ) -> Result<()> {
+        self.inner.walk_from(top, from, visit)
+    }
+    fn frontier(&self, writer: Writer) -> Result<Option<Frontier>> {
+        self.inner.frontier(writer)
+    }
+    fn frontiers(&self) -> Result<Vec<Frontier>> {
+        self.inner.frontiers()
+    }
+    fn arrivals(&self, from: u64, visit: &mut dyn FnMut(u64, Batch) -> Walk) -> Result<()> {
+        self.inner.arrivals(from, visit)
+    }
+    fn batch_of(&self, id: EntryId) -> Result<Option<(u64, Batch)>> {
+        self.inner.batch_of(id)
+    }
+    fn entry_path(&self, id: EntryId) -> Result<Option<RelPath>> {
+        self.inner.entry_path(id)
+    }
+    fn void(&self, id: EntryId) -> Result<Option<Salted>> {
+        self.inner.void(id)
+    }
+    fn hole(&self, id: EntryId) -> Result<Option<HoleReason>> {
+        self.inner.hole(id)
+    }
+    fn chunk_list(&self, content: ContentId) -> Result<Option<ChunkList>> {
+        self.inner.chunk_list(content)
+    }
+    fn places_of(&self, content: ContentId, most: usize) -> Result<Vec<RelPath>> {
+        self.inner.places_of(content, most)
+    }
+    fn place_of_chunk(&self, chunk: ChunkHash) -> Result<Option<ChunkPlace>> {
+        self.inner.place_of_chunk(chunk)
+    }
+    fn needs(&self, after: Option<&RelPath>, most: usize) -> Result<Vec<RelPath>> {
+        self.inner.needs(after, most)
+    }
+    fn need_count(&self) -> Result<u64> {
+        self.inner.need_count()
+    }
+    fn holes_to_ask(&self, most: usize) -> Result<Vec<EntryId>> {
+        self.inner.holes_to_ask(most)
+    }
+    fn note(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.inner.note(key)
+    }
+}
+
+impl Index for Planted<'_> {
+    fn put_path(&mut self, path: &RelPath, record: &PathRecord) -> Result<()> {
+        let mut record = record.clone();
+        self.spoil(path, &mut record);
+        self.inner.put_path(path, &record)
+    }
+    fn put_batch(&mut self, batch: &Batch) -> Result<()> {
+        self.inner.put_batch(batch)
+    }
+    fn put_entry_path(&mut self, id: EntryId, path: &RelPath) -> Result<()> {
+        self.inner.put_entry_path(id, path)
+    }
+    fn put_void(&mut self, id: EntryId, salted: &Salted) -> Result<()> {
+        self.inner.put_void(id, salted)
+    }
+    fn put_hole(&mut self, id: EntryId, reason: Option<HoleReason>) -> Result<()> {
+        self.inner.put_hole(id, reason)
+    }
+    fn put_chunk_list(&mut self, content: ContentId, list: &ChunkList, at: &RelPath) -> Result<()> {
+        self.inner.put_chunk_list(content, list, at)
+    }
+    fn put_need(&mut self, path: &RelPath, needed: bool) -> Result<()> {
+        self.inner.put_need(path, needed)
+    }
+    fn put_note(&mut self, key: &str, value: &[u8]) -> Result<()> {
+        self.inner.put_note(key, value)
+    }
+}

@@ -1,0 +1,273 @@
+//! Vectors of links: the proof before TLS, messages between members, messages of pairing.
+
+use lanyard::base::{ChunkHash, ContentId, DiscoveryKey, FolderId, Hlc, MeshId, RelPath, StatementId};
+use lanyard::wire::batch::{Batch, Header, Packed};
+use lanyard::wire::codec::{Bytes, List, Text};
+use lanyard::wire::content::{ChunkRecord, LeafHash};
+use lanyard::wire::envelope::{Envelope, kind};
+use lanyard::wire::hello;
+use lanyard::wire::message::{
+    Address, Answer, BatchPush, Bye, Content, ContentWant, EntryWant, Frontiers, Hello, Hole, HoleReason, Inline,
+    KeyInUse, Message, Part, Purpose, Subscribe,
+};
+use lanyard::wire::pairing::{self, Admission, Confirm, Refusal, Reply, Start};
+use lanyard::wire::statement::{Body, CreateFolder, Frontier, Head, Statement};
+
+use crate::file::{Case, case};
+use crate::statements::{key, name, node, writer};
+
+const FOLDER: FolderId = FolderId([0xf0; 32]);
+
+/// The discovery key of the vectors.
+fn discovery() -> DiscoveryKey {
+    DiscoveryKey([0xd0; 32])
+}
+
+pub(crate) fn read_dial(read_as: &str, bytes: &[u8]) -> Result<String, String> {
+    match read_as {
+        "instance name text" => {
+            let name = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
+            Ok(data_encoding::HEXLOWER.encode(&hello::tag(&discovery(), name)))
+        }
+        _ => {
+            let (challenge, answer) = bytes.split_first_chunk::<32>().ok_or("too short")?;
+            let answer: &[u8; 64] = answer.try_into().map_err(|_| "not 64 bytes".to_string())?;
+            let proves = hello::proves(&discovery(), challenge, answer);
+            proves.then(|| "proves".to_string()).ok_or_else(|| "proves nothing".to_string())
+        }
+    }
+}
+
+pub(crate) fn dial() -> Vec<Case> {
+    const AS: &str = "challenge and answer";
+    let answered = |key: u8, asked: u8, nonce: u8| hello::answer(&DiscoveryKey([key; 32]), &[asked; 32], &[nonce; 32]);
+    let exchange = |asked: u8, answer: &[u8]| [&[asked; 32], answer].concat();
+    let good = answered(0xd0, 1, 2);
+    let flipped = |at: usize| {
+        let mut answer = good;
+        answer[at] ^= 1;
+        answer
+    };
+    vec![
+        case(AS, "a member's answer", exchange(1, &good)),
+        case("instance name text", "a tag", "k3v9q0m2x8"),
+        case(AS, "an answer under another key", exchange(1, &answered(0xd1, 1, 2))),
+        case(AS, "a recorded answer to a new challenge", exchange(3, &good)),
+        case(AS, "another nonce", exchange(1, &flipped(0))),
+        case(AS, "one bit of the proof flipped", exchange(1, &flipped(63))),
+        case(AS, "the challenge sent back", exchange(1, &[1; 64])),
+        case(AS, "zeros", [0; 96]),
+        case(AS, "an answer cut short", exchange(1, &good[..63])),
+    ]
+}
+
+pub(crate) fn read_message(_: &str, bytes: &[u8]) -> Result<String, String> {
+    let message = Message::decode(bytes).map_err(|e| e.to_string())?;
+    let text = format!("{message:?}");
+    Ok(text.split(['(', ' ']).next().unwrap_or_default().to_string())
+}
+
+fn push() -> BatchPush {
+    let items = crate::logs::items();
+    let header = Header {
+        mesh: MeshId([0xee; 32]),
+        folder: FOLDER,
+        writer: writer(1),
+        first: 1,
+        previous: None,
+        heads: List::default(),
+        time: Hlc::default(),
+        entries: List::new(items.iter().map(|s| s.entry.hash(&s.salt)).collect()).expect("few"),
+    };
+    let holes = vec![
+        Hole { index: 2, reason: HoleReason::Superseded(writer(2), 41) },
+        Hole { index: 3, reason: HoleReason::Withheld },
+        Hole { index: 4, reason: HoleReason::Missing },
+    ];
+    BatchPush {
+        folder: FOLDER,
+        header: Batch::sign(header, &key()).signed().clone(),
+        entries: Packed::pack([(0, &items[0]), (1, &items[1])]),
+        holes: List::new(holes).expect("three"),
+        contents: List::new(vec![Inline { index: 1, bytes: Bytes::new(b"hello".to_vec()).expect("short") }])
+            .expect("one"),
+    }
+}
+
+fn want(part: Part) -> Message {
+    let path = RelPath::new("plans/office.pdf").expect("valid");
+    Message::ContentWant(ContentWant { request: 300, folder: FOLDER, path, content: ContentId([5; 32]), part })
+}
+
+fn answer(answer: Answer) -> Message {
+    Message::Content(Content { request: 300, answer })
+}
+
+fn statement() -> Statement {
+    let head = Head {
+        mesh: Some(MeshId([0xee; 32])),
+        issuer: node(1),
+        counter: 2,
+        parents: List::new(vec![StatementId([3; 32])]).expect("one"),
+        time: Hlc::default(),
+        scope: None,
+        frontiers: List::default(),
+    };
+    Statement::sign(head, Body::CreateFolder(CreateFolder { name: name("Shared") }), &key())
+}
+
+fn all_messages() -> Vec<(&'static str, Message)> {
+    let hello = Hello {
+        software: Text::new("lanyard 0.1.0").expect("short"),
+        purpose: Purpose::Bulk,
+        run: 1 << 63,
+        port: 47474,
+    };
+    let frontier = Frontier { writer: writer(1), seq: 5, batch: lanyard::base::BatchHash([8; 32]) };
+    let frontiers = || Frontiers { folder: FOLDER, complete: true, frontiers: List::new(vec![frontier]).expect("one") };
+    let numbers = List::new(vec![1, 300]).expect("two");
+    let leaf = List::new(vec![ChunkRecord { hash: ChunkHash([7; 32]), bytes: 5 }]).expect("one");
+    let leaves = List::new(vec![LeafHash([6; 32])]).expect("one");
+    vec![
+        ("hello", Message::Hello(hello)),
+        ("ping", Message::Ping(1)),
+        ("pong", Message::Pong(u64::MAX)),
+        ("bye", Message::Bye(Bye::Busy)),
+        ("statement heads", Message::StatementHeads(List::new(vec![StatementId([3; 32])]).expect("one"))),
+        ("statement want", Message::StatementWant(List::default())),
+        ("statements", Message::Statements(List::new(vec![statement().signed().clone()]).expect("one"))),
+        ("discovery key", Message::DiscoveryKey(KeyInUse { epoch: 2, key: discovery() })),
+        ("addresses", {
+            let at = Text::new("192.0.2.7:47474").expect("short");
+            Message::Addresses(List::new(vec![Address { node: node(2), at }]).expect("one"))
+        }),
+        ("frontiers", Message::Frontiers(frontiers())),
+        ("batch push", Message::BatchPush(push())),
+        ("entry want", Message::EntryWant(EntryWant { folder: FOLDER, writer: writer(1), numbers })),
+        ("subscribe", Message::Subscribe(Subscribe { folder: FOLDER, receives: true })),
+        ("applied", Message::Applied(frontiers())),
+        ("content want, whole", want(Part::Whole)),
+        ("content want, leaf", want(Part::Leaf(1))),
+        ("content want, chunk", want(Part::Chunk { index: 4097, hash: ChunkHash([7; 32]) })),
+        ("content, bytes", answer(Answer::Bytes(Bytes::new(b"hello".to_vec()).expect("short")))),
+        ("content, leaf", answer(Answer::Leaf { leaf, leaves })),
+        ("content, absent", answer(Answer::Absent)),
+        ("content, refused", answer(Answer::Refused)),
+        ("content, busy", answer(Answer::Busy)),
+        ("a later kind that may be ignored", Message::Unknown(0x03ff)),
+    ]
+}
+
+pub(crate) fn messages() -> Vec<Case> {
+    const AS: &str = "message";
+    let seal = |kind: u16, body: &[u8]| Envelope::seal(kind, true, body);
+    let refused = |name: &str, kind: u16, body: &[u8]| case(AS, name, seal(kind, body));
+    let mut cases: Vec<Case> = all_messages().iter().map(|(name, m)| case(AS, name, m.encode())).collect();
+    cases.extend([
+        case(AS, "nothing", []),
+        case(AS, "a later kind that is critical", seal(0x03ff, b"")),
+        case(AS, "a statement's kind", seal(kind::GRANT, b"")),
+        case(AS, "a batch's kind", seal(kind::BATCH, b"")),
+        case(AS, "a pairing message's kind", seal(kind::PAIR_DONE, b"")),
+        case(AS, "an unknown flag", [3, 2, 4, 0, 0, 0, 1, 7]),
+        refused("ping without its number", kind::PING, b""),
+        refused("ping with two numbers", kind::PING, &[1, 2]),
+        refused("ping with a number in two bytes", kind::PING, &[0x81, 0x00]),
+        refused("bye with a reason that is not there", kind::BYE, &[5]),
+        refused("hello with a purpose that is not there", kind::HELLO, &[0, 2, 1, 1]),
+        refused("hello with 65 bytes of software", kind::HELLO, &[&[65][..], &[b'x'; 65], &[0, 1, 1]].concat()),
+        refused("hello with a port beyond 65535", kind::HELLO, &[0, 0, 1, 0x80, 0x80, 0x04]),
+        refused("hello cut short", kind::HELLO, &[0, 0]),
+        refused("257 statement heads", kind::STATEMENT_HEADS, &[&[0x81, 0x02][..], &[0; 257 * 32]].concat()),
+        refused("1025 statements wanted", kind::STATEMENT_WANT, &[0x81, 0x08]),
+        refused("1025 statements", kind::STATEMENTS, &[0x81, 0x08]),
+        refused("a statement of more than 160 KiB", kind::STATEMENTS, &[1, 0x81, 0x80, 0x0a]),
+        refused("a signature of 65 bytes", kind::STATEMENTS, &[&[1, 0, 65][..], &[0; 65]].concat()),
+        refused("a discovery key cut short", kind::DISCOVERY_KEY, &[0; 32]),
+        refused("257 addresses", kind::ADDRESSES, &[0x81, 0x02]),
+        refused("4097 frontiers", kind::FRONTIERS, &[&[0; 33][..], &[0x81, 0x20]].concat()),
+        refused("1025 numbers wanted", kind::ENTRY_WANT, &[&[0; 65][..], &[0x81, 0x08]].concat()),
+        refused("subscribe with two for a bool", kind::SUBSCRIBE, &[&[0; 32][..], &[2]].concat()),
+        refused("content wanted outside the folder", kind::CONTENT_WANT, &{
+            let mut body = vec![1];
+            body.extend([0; 32]);
+            body.extend(b"\x04../a");
+            body.extend([0; 33]);
+            body
+        }),
+        refused(
+            "a part that is not there",
+            kind::CONTENT_WANT,
+            &[&[1][..], &[0; 32], b"\x01a", &[0; 32], &[3]].concat(),
+        ),
+        refused("a leaf beyond 32 bits", kind::CONTENT_WANT, &{
+            [&[1][..], &[0; 32], b"\x01a", &[0; 32], &[1, 0x80, 0x80, 0x80, 0x80, 0x10]].concat()
+        }),
+        refused("an answer that is not there", kind::CONTENT, &[1, 5]),
+        refused("content of more than 1 MiB", kind::CONTENT, &{
+            [&[1, 0, 0x81, 0x80, 0x40][..], &vec![0; 1024 * 1024 + 1]].concat()
+        }),
+        refused("an empty body", kind::CONTENT, b""),
+        refused(
+            "a push whose header is announced beyond its bound",
+            kind::BATCH_PUSH,
+            &[&[0; 32][..], &[0x81, 0x80, 0x0a]].concat(),
+        ),
+        refused("1025 holes", kind::BATCH_PUSH, &[&[0; 32][..], &[0, 0, 0, 0, 0x81, 0x08]].concat()),
+        refused("65 contents in a push", kind::BATCH_PUSH, &[&[0; 32][..], &[0, 0, 0, 0, 0, 65]].concat()),
+        refused("a content of more than 64 KiB in a push", kind::BATCH_PUSH, &{
+            [&[0; 32][..], &[0, 0, 0, 0, 0, 1, 0, 0x81, 0x80, 0x04], &[0; 64 * 1024 + 1]].concat()
+        }),
+        refused("a reason for a hole that is not there", kind::BATCH_PUSH, &{
+            [&[0; 32][..], &[0, 0, 0, 0, 1, 0, 3, 0]].concat()
+        }),
+    ]);
+    cases
+}
+
+pub(crate) fn read_pairing(_: &str, bytes: &[u8]) -> Result<String, String> {
+    let message = pairing::Message::decode(bytes).map_err(|e| e.to_string())?;
+    let text = format!("{message:?}");
+    Ok(text.split(['(', ' ']).next().unwrap_or_default().to_string())
+}
+
+pub(crate) fn pairing_messages() -> Vec<Case> {
+    const AS: &str = "pairing message";
+    let exchange = || Bytes::new(vec![0x55; 33]).expect("short");
+    let admission = Admission {
+        mac: [1; 32],
+        inviter: node(1),
+        mesh: MeshId([0xee; 32]),
+        discovery: discovery(),
+        statements: List::new(vec![statement().signed().clone()]).expect("one"),
+        addresses: List::new(vec![Text::new("192.0.2.7:47474").expect("short")]).expect("one"),
+    };
+    let start = pairing::Message::Start(Start { number: 4, joiner: node(2), exchange: exchange() }).encode();
+    let refused = |name: &str, kind: u16, body: &[u8]| case(AS, name, Envelope::seal(kind, true, body));
+    vec![
+        case(AS, "start", start.clone()),
+        case(AS, "reply", pairing::Message::Reply(Reply { exchange: exchange() }).encode()),
+        case(AS, "confirm", pairing::Message::Confirm(Confirm { mac: [2; 32], name: name("workshop") }).encode()),
+        case(AS, "admit", pairing::Message::Admit(admission).encode()),
+        case(AS, "done", pairing::Message::Done.encode()),
+        case(AS, "refused", pairing::Message::Refused(Refusal::WrongCode).encode()),
+        case(AS, "nothing", []),
+        case(AS, "start cut short", &start[..start.len() - 1]),
+        case(AS, "a byte after start", [&start[..], &[0]].concat()),
+        refused("start with a number beyond 65535", kind::PAIR_START, &[&[0x80, 0x80, 0x04][..], &[0; 33]].concat()),
+        refused("an exchange of 65 bytes", kind::PAIR_REPLY, &[&[65][..], &[0; 65]].concat()),
+        refused("a mac cut short", kind::PAIR_CONFIRM, &[0; 31]),
+        refused("a name of 256 bytes", kind::PAIR_CONFIRM, &[&[0; 32][..], &[0x80, 0x02], &[b'x'; 256]].concat()),
+        refused("a name that is no UTF-8", kind::PAIR_CONFIRM, &[&[0; 32][..], &[1, 0xff]].concat()),
+        refused("1025 statements", kind::PAIR_ADMIT, &[&[0; 128][..], &[0x81, 0x08]].concat()),
+        refused("17 addresses", kind::PAIR_ADMIT, &[&[0; 128][..], &[0, 17], &[0; 17]].concat()),
+        refused("an address of 65 bytes", kind::PAIR_ADMIT, &[&[0; 128][..], &[0, 1, 65], &[b'1'; 65]].concat()),
+        refused("done with a body", kind::PAIR_DONE, &[0]),
+        refused("a refusal that is not there", kind::PAIR_REFUSED, &[3]),
+        refused("a refusal in two bytes", kind::PAIR_REFUSED, &[0x81, 0x00]),
+        refused("a member's message", kind::PING, &[1]),
+        refused("a kind that nobody gave yet", 0x0407, &[]),
+        case(AS, "an unknown flag", [4, 5, 3, 0, 0, 0, 0]),
+        case(AS, "a body announced beyond the frame", [4, 5, 1, 0, 1, 0, 0]),
+    ]
+}
