@@ -43,8 +43,9 @@ mod wait;
 #[derive(Parser)]
 #[command(name = "lanyard", version, arg_required_else_help = true, disable_help_subcommand = true)]
 struct Cli {
-    /// Keep everything of the node (configuration, key, index, socket) under DIR, so that several run on one machine
-    #[arg(long, global = true, value_name = "DIR", env = "LANYARD_HOME", hide_env_values = true)]
+    /// Everything of the node (configuration, key, index, socket) is under DIR, so that several run on one machine
+    /// [env: LANYARD_HOME]
+    #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
 
     /// Print JSON instead of text for people
@@ -92,7 +93,9 @@ pub fn run() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let home = cli.home.filter(|home| !home.as_os_str().is_empty());
+    // An empty variable is an unset one; an empty `--home` is a mistake in a script, which clap refuses.
+    let around = std::env::var_os("LANYARD_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = cli.home.or(around);
     let context = &mut Context { home, screen: Screen::new(cli.json) };
     let outcome = match cli.command {
         Command::Up(command) => command.run(context),

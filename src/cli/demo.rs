@@ -172,10 +172,7 @@ impl Stage {
         let failed = |error: io::Error| Failure::failed(format!("cannot start the node {name}")).because(&error);
         let log = File::create(self.log(name)).map_err(failed)?;
         let mut command = self.command(name);
-        command.args(["up", "--name", name, "--port", "0"]).arg(self.home(name).join(FOLDER));
-        // Set on this type: it does not take over what was set on the standard library's.
-        let mut command = Command::from(command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
+        command.args(["up", "--name", name, "--port", "0"]).arg(self.home(name).join(FOLDER)).stderr(log);
         let node = command.spawn().map_err(failed)?;
         self.nodes.push(node);
         Ok(())
@@ -202,7 +199,7 @@ impl Stage {
         let what = || format!("'lanyard {}' failed on {name}", args.join(" "));
         let mut command = self.command(name);
         command.args(args).stderr(Stdio::piped());
-        let output = Command::from(command).kill_on_drop(true).output().await;
+        let output = command.output().await;
         let output = output.map_err(|error| Failure::failed(what()).because(&error))?;
         if output.status.success() {
             return serde_json::from_slice(&output.stdout).map_err(|error| Failure::failed(what()).because(&error));
@@ -230,11 +227,12 @@ impl Stage {
         Ok(arrived)
     }
 
-    fn command(&self, name: &str) -> std::process::Command {
+    fn command(&self, name: &str) -> Command {
         let mut command = std::process::Command::new(&self.program);
-        command.arg("--home").arg(self.home(name)).arg("--json").stdin(Stdio::null()).stdout(Stdio::piped());
         // Ctrl-C goes to the demo alone, which ends its nodes itself.
-        command.process_group(0);
+        command.arg("--home").arg(self.home(name)).arg("--json").process_group(0);
+        let mut command = Command::from(command);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         command
     }
 }

@@ -12,8 +12,8 @@
 //! What arrives on any link that is up is valid; the link named by `Linked` is the one to send on. Page:
 //! `docs/spec/links.md`. Back-off: AWS, *Exponential Backoff And Jitter* (2015).
 
-use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::base::NodeId;
 use crate::wire::message::{Bye, Purpose};
@@ -372,8 +372,8 @@ impl Peering {
             Purpose::Bulk if unlinked => peer.bulk_back_off.ended(now_ms, lasted, &mut self.jitter),
             Purpose::Control if unlinked => {
                 let courtesy = self.courtesy_ms(node);
-                let own = self.targets.iter_mut().filter(|(_, target)| target.is_of(node));
-                for (place, (_, target)) in (0_u64..).zip(own) {
+                let targets = self.targets.values_mut().filter(|target| target.is_of(node));
+                for (place, target) in (0..).zip(targets) {
                     target.back_off.ended(now_ms + courtesy + place * STAGGER_MS, lasted, &mut self.jitter);
                 }
             }

@@ -260,6 +260,15 @@ mod tests {
     }
 
     #[test]
+    fn the_secret_of_a_code_never_changes() {
+        let secret = Code::from_str("4-harvest-violin").map(|code| code.secret()).expect("a code");
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&secret),
+            "3041b7ae75848588ec75e5abc791245df7105ca61d5e8ea03f47451224ea76a1"
+        );
+    }
+
+    #[test]
     fn a_word_that_does_not_exist_is_named_with_its_neighbours() {
         let error = code("4-harvset-violin").expect_err("mistyped");
         assert_eq!(error, CodeError::Word { word: "harvset".into(), candidates: vec!["harvest"] });

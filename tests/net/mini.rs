@@ -109,10 +109,16 @@ impl Mini {
                             async { Wake::Incoming(self.incoming.1.recv().await.expect("runs")) },
                             or(
                                 async { Wake::Found(self.found.recv().await.expect("runs")) },
-                                or(async { self.changed.recv().await.map(|_| Wake::Changed).expect("runs") }, async {
-                                    rt::sleep(wait).await;
-                                    Wake::Time
-                                }),
+                                or(
+                                    async {
+                                        self.changed.recv().await.expect("runs");
+                                        Wake::Changed
+                                    },
+                                    async {
+                                        rt::sleep(wait).await;
+                                        Wake::Time
+                                    },
+                                ),
                             ),
                         ),
                     ),
