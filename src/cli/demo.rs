@@ -2,6 +2,7 @@
 //!
 //! It does what a person would do, by the same commands. Rules: everything is bounded in time; whatever happens
 //! (failure, Ctrl-C), the three nodes are ended by their ids and their directory is removed.
+#![allow(clippy::disallowed_methods, reason = "times are shown to a person; nothing is decided by them")]
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -271,7 +272,6 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-#[allow(clippy::disallowed_methods, reason = "shown to a person; nothing is decided by it")]
 fn now() -> Instant {
     Instant::now()
 }
