@@ -50,7 +50,7 @@ pub(super) struct Demo {}
 #[derive(Serialize)]
 struct Shown {
     nodes: [&'static str; 3],
-    started_ms: u128,
+    started_ms: f64,
     joined: Vec<Timed>,
     arrived: Vec<Timed>,
     returned: Vec<Timed>,
@@ -98,7 +98,7 @@ impl Demo {
 async fn play(stage: &mut Stage, screen: &Screen) -> Outcome {
     let say = |text: String| if screen.json { Ok(()) } else { screen.line(text) };
     say(format!("Three nodes on this machine, each with its own home under {}", plain(&stage.dir.to_string_lossy())))?;
-    let begin = now();
+    let begin = Stopwatch::start();
     let activity = Activity::start(screen, "starting ...");
     for name in NAMES {
         stage.start(name)?;
@@ -107,17 +107,17 @@ async fn play(stage: &mut Stage, screen: &Screen) -> Outcome {
         stage.started(at).await?;
     }
     drop(activity);
-    let started_ms = begin.elapsed().as_millis();
-    say(format!("  {} run, each sharing a folder '{FOLDER}'  ({started_ms} ms)", NAMES.join(", ")))?;
+    let started_ms = begin.ms();
+    say(format!("  {} run, each sharing a folder '{FOLDER}'  ({started_ms:.0} ms)", NAMES.join(", ")))?;
 
     let mut joined = Vec::new();
     for node in &NAMES[1..] {
         let activity = Activity::start(screen, "pairing ...");
-        let begin = now();
+        let begin = Stopwatch::start();
         let invitation: Invitation = stage.ask(NAMES[0], &["invite", "--no-wait"]).await?;
         let code = invitation.code.unwrap_or_default();
         let answer: Joined = stage.ask(node, &["join", &code]).await?;
-        let ms = ms(begin.elapsed());
+        let ms = begin.ms();
         drop(activity);
         say(format!("  {node} joined '{}' with the code {}  ({ms:.0} ms)", plain(&answer.mesh.name), plain(&code)))?;
         joined.push(Timed { node, ms });
@@ -210,7 +210,7 @@ impl Stage {
     /// Writes a file into one node's folder and waits until it is in the others'.
     async fn pass_on(&self, from: &'static str, file: &str) -> Result<Vec<Timed>, Failure> {
         let text = format!("Dropped on {from}.\n");
-        let begin = now();
+        let begin = Stopwatch::start();
         let path = self.file(from, file);
         let failed = |error: io::Error| Failure::failed(format!("cannot write {}", path.display())).because(&error);
         fs::write(&path, &text).map_err(failed)?;
@@ -219,7 +219,7 @@ impl Stage {
         while !waiting.is_empty() {
             let here = |name: &&'static str| fs::read_to_string(self.file(name, file)).is_ok_and(|found| found == text);
             let (came, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(here);
-            arrived.extend(came.into_iter().map(|node| Timed { node, ms: ms(begin.elapsed()) }));
+            arrived.extend(came.into_iter().map(|node| Timed { node, ms: begin.ms() }));
             waiting = rest;
             Timer::after(LOOK_EVERY).await;
         }
@@ -267,11 +267,16 @@ fn remove(dir: &Path) -> io::Result<()> {
     fs::remove_dir_all(dir).or_else(|_| fs::remove_dir_all(dir))
 }
 
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
+/// Takes the time for a person to read; nothing is decided by it.
+struct Stopwatch(Instant);
 
 #[allow(clippy::disallowed_methods, reason = "shown to a person; nothing is decided by it")]
-fn now() -> Instant {
-    Instant::now()
+impl Stopwatch {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn ms(&self) -> f64 {
+        self.0.elapsed().as_secs_f64() * 1000.0
+    }
 }
