@@ -34,6 +34,8 @@ use crate::wire::statement::Name;
 const OPEN_MAX: usize = 8;
 /// Ended invitations whose outcome can still be asked for.
 const ENDED_MAX: usize = 32;
+/// Numbers that tickets are given, above those of codes.
+const TICKET_NUMBERS: u16 = 9_900;
 /// Longest life of an invitation: a day. A code has 22 bits and one guess, a ticket far more.
 const LIFE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// How long a joiner looks for the node that shows its code.
@@ -166,9 +168,11 @@ fn open_one(
             .hint("wait until they are used or expire"));
     }
     // A random start: two inviting machines, or an invitation and the one before it, rarely have the same number.
-    let start = u16::from_be_bytes(entropy::bytes()) % CODE_NUMBER_MAX;
-    let number = (0..CODE_NUMBER_MAX)
-        .map(|step| 1 + (start + step) % CODE_NUMBER_MAX)
+    // Tickets have numbers of their own, so that no code is ever tried on them.
+    let (least, count) = if ask.ticket { (CODE_NUMBER_MAX + 1, TICKET_NUMBERS) } else { (1, CODE_NUMBER_MAX) };
+    let start = u16::from_be_bytes(entropy::bytes()) % count;
+    let number = (0..count)
+        .map(|step| least + (start + step) % count)
         .find(|number| !open.contains_key(number))
         .ok_or_else(|| Failure::failed("no number is free"))?;
     let seed: [u8; 32] = entropy::bytes();

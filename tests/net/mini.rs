@@ -44,7 +44,7 @@ enum Wake {
     Dialled(Dialled),
     Incoming(Incoming),
     Found(mdns::Event),
-    Changed(Changed),
+    Changed,
     Time,
 }
 
@@ -109,10 +109,16 @@ impl Mini {
                             async { Wake::Incoming(self.incoming.1.recv().await.expect("runs")) },
                             or(
                                 async { Wake::Found(self.found.recv().await.expect("runs")) },
-                                or(async { Wake::Changed(self.changed.recv().await.expect("runs")) }, async {
-                                    rt::sleep(wait).await;
-                                    Wake::Time
-                                }),
+                                or(
+                                    async {
+                                        self.changed.recv().await.expect("runs");
+                                        Wake::Changed
+                                    },
+                                    async {
+                                        rt::sleep(wait).await;
+                                        Wake::Time
+                                    },
+                                ),
                             ),
                         ),
                     ),
@@ -143,7 +149,7 @@ impl Mini {
             }
             Wake::Found(mdns::Event::Found { .. }) => {}
             Wake::Found(mdns::Event::Gone { instance }) => self.peering.handle_gone(now, &instance, &mut out),
-            Wake::Changed(_) => {
+            Wake::Changed => {
                 self.mdns.network_changed().await;
                 self.peering.handle_network_changed(now, &mut out);
             }

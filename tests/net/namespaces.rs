@@ -19,7 +19,7 @@ ip link set br0 up
 trap 'kill $(jobs -p) 2>/dev/null' EXIT
 for n in 1 2 3; do
   unshare -n sleep 120 & p=$!
-  for i in $(seq 100); do [ "$(readlink /proc/$p/ns/net)" != "$(readlink /proc/self/ns/net)" ] && break; sleep .02; done
+  for i in $(seq 1000); do [ "$(readlink /proc/$p/ns/net)" != "$(readlink /proc/self/ns/net)" ] && break; sleep .02; done
   ip link add v$n type veth peer name eth0 netns $p
   ip link set v$n master br0 up
   nsenter --net=/proc/$p/ns/net ip link set lo up

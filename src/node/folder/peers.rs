@@ -124,6 +124,20 @@ impl Peers {
         Ok(first)
     }
 
+    /// A peer sent a batch: it has it.
+    pub(super) fn showed(&mut self, from: NodeId, reached: Frontier) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if let Some(has) = &mut peer.has {
+            let known = has.entry(reached.writer).or_default();
+            *known = (*known).max(reached.seq);
+        }
+        match peer.reported.iter_mut().find(|f| f.writer == reached.writer) {
+            Some(known) if known.seq < reached.seq => *known = reached,
+            Some(_) => {}
+            None => peer.reported.push(reached),
+        }
+    }
+
     /// A batch of another writer arrived.
     pub(super) fn arrived(&mut self, arrival: u64, now_ms: u64) {
         self.fresh.push_back((arrival, now_ms + RELAY_MS));
