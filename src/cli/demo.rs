@@ -3,6 +3,7 @@
 //! It does what a person would do, by the same commands. Rules: everything is bounded in time; whatever happens
 //! (failure, Ctrl-C), the three nodes are ended by their ids and their directory is removed.
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -74,6 +75,7 @@ impl Demo {
         let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup]);
         let mut signals = signals.map_err(|error| Failure::failed("cannot watch for Ctrl-C").because(&error))?;
         let mut stage = Stage::build()?;
+        let step = Cell::new("starting the nodes");
         let interrupted = async {
             signals.next().await;
             Err(Failure::failed("the demo was interrupted").into())
@@ -81,9 +83,13 @@ impl Demo {
         let late = async {
             Timer::after(DEMO_TIME_MAX).await;
             let what = format!("the demo did not end within {} s", DEMO_TIME_MAX.as_secs());
-            Err(Failure::timed_out(what).hint("run it again with LANYARD_LOG=debug to see where it stands").into())
+            Err(Failure::timed_out(what)
+                .why(format!("it was still {}", step.get()))
+                .hint("run it again with LANYARD_LOG=debug to see where it stands")
+                .into())
         };
-        let played = async_io::block_on(future::or(future::or(interrupted, late), play(&mut stage, &context.screen)));
+        let played = play(&mut stage, &context.screen, &step);
+        let played = async_io::block_on(future::or(future::or(interrupted, late), played));
         drop(stage);
         played?;
         if !context.screen.json {
@@ -95,7 +101,8 @@ impl Demo {
     }
 }
 
-async fn play(stage: &mut Stage, screen: &Screen) -> Outcome {
+/// Plays it; `step` says at every moment what it is at.
+async fn play(stage: &mut Stage, screen: &Screen, step: &Cell<&'static str>) -> Outcome {
     let say = |text: String| if screen.json { Ok(()) } else { screen.line(text) };
     say(format!("Three nodes on this machine, each with its own home under {}", plain(&stage.dir.to_string_lossy())))?;
     let begin = Stopwatch::start();
@@ -110,6 +117,7 @@ async fn play(stage: &mut Stage, screen: &Screen) -> Outcome {
     let started_ms = begin.ms();
     say(format!("  {} run, each sharing a folder '{FOLDER}'  ({started_ms:.0} ms)", NAMES.join(", ")))?;
 
+    step.set("pairing the nodes");
     let mut joined = Vec::new();
     for node in &NAMES[1..] {
         let activity = Activity::start(screen, "pairing ...");
@@ -123,8 +131,10 @@ async fn play(stage: &mut Stage, screen: &Screen) -> Outcome {
         joined.push(Timed { node, ms });
     }
 
+    step.set("waiting for hello.txt to arrive everywhere");
     let arrived = stage.pass_on(NAMES[0], "hello.txt").await?;
     tell(&say, NAMES[0], "hello.txt", &arrived)?;
+    step.set("waiting for answer.txt to arrive everywhere");
     let returned = stage.pass_on(NAMES[2], "answer.txt").await?;
     tell(&say, NAMES[2], "answer.txt", &returned)?;
     if screen.json {
