@@ -136,6 +136,22 @@ fn deleting_winner_and_copy_at_once_leaves_nothing() {
 }
 
 #[test]
+fn deleting_winner_and_copy_one_after_the_other_leaves_nothing() {
+    for copy_first in [false, true] {
+        for at in [0, 1] {
+            let mut story = Story::conflict("a.txt");
+            let (copy, winner) = (story.copy(), path("a.txt"));
+            let (first, second) = if copy_first { (&copy, &winner) } else { (&winner, &copy) };
+            story.delete(at, first);
+            story.0.scan_and_send(at).expect("sound");
+            story.delete(at, second);
+            story.settle();
+            assert_eq!(story.files(), [], "copy first: {copy_first}, at node {at}");
+        }
+    }
+}
+
+#[test]
 fn moving_the_copy_over_the_winner_settles_for_the_loser() {
     for name in ["a.txt", "a"] {
         for at in [0, 1] {

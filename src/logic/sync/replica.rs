@@ -427,7 +427,8 @@ fn stay_local(index: &mut dyn Index, path: &RelPath, mut record: PathRecord, see
 }
 
 /// A user touched a conflict copy: that settles the conflict in favour of what has the name. A changed copy lives
-/// on as a file of its own. A copy that has become what should have the name is only forgotten.
+/// on as a file of its own. A copy of what has the name by now is only forgotten: a commit that was
+/// interrupted before it was noted may have removed it.
 fn settle(
     index: &mut dyn Index,
     (path, mut record): (RelPath, PathRecord),
@@ -437,7 +438,7 @@ fn settle(
     settled: &mut Settled,
 ) -> Result<()> {
     record.copy_of = None;
-    record.disk = None;
+    let copied = record.disk.take().map(|disk| disk.what);
     index.put_path(&path, &record)?;
     if let Some(seen) = seen {
         drafts.push(draft_of(path.clone(), seen, None, VersionVector::default()));
@@ -445,9 +446,12 @@ fn settle(
     let Some(mut owning) = index.path(&owner)? else { return Ok(()) };
     owning.copies.retain(|name| *name != path);
     index.put_path(&owner, &owning)?;
-    let Some(lost) = owning.head(loser).map(|head| head.what().clone()) else { return Ok(()) };
+    // The loser may have been signed again meanwhile, see `keep_own`: then what lay here tells which it is.
+    let lost = owning.head(loser).map(|head| head.what().clone()).or(copied);
+    let Some(lost) = lost.filter(|lost| owning.heads.iter().any(|head| head.what() == lost)) else { return Ok(()) };
     let below = reconcile::lives_below(&*index, &owner)?;
-    if !conflict::view(&owning, below).losers.iter().any(|head| *head.what() == lost) {
+    let named = matches!(conflict::view(&owning, below).main, Main::Head(head) if *head.what() == lost);
+    if named && owning.disk.is_some_and(|disk| disk.what == lost) {
         return reconcile::mark(index, &owner);
     }
     // Equal losers go together: only one of them lies on the disk.
