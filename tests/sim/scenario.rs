@@ -79,7 +79,8 @@ impl Story {
         story.settle();
         let mut want = vec![(format!("copy of {name}"), "loser".into()), (name.into(), "winner".into())];
         let mut files = story.files();
-        (want.sort(), files.sort());
+        want.sort();
+        files.sort();
         assert_eq!(files, want);
         story
     }

@@ -301,7 +301,7 @@ fn absorb(
         if !may || !author.rules.permits(author.writer.node, &owner, Level::Write) {
             return stay_local(index, &path, record, seen);
         }
-        return settle(index, (path, record), (owner, loser), seen, drafts, settled);
+        return settle(index, author.writer, (path, record), (owner, loser), seen, drafts, settled);
     }
     let implied = known.as_ref().is_some_and(|disk| disk.version == VersionVector::default());
     match (known, seen) {
@@ -431,6 +431,7 @@ fn stay_local(index: &mut dyn Index, path: &RelPath, mut record: PathRecord, see
 /// interrupted before it was noted may have removed it.
 fn settle(
     index: &mut dyn Index,
+    own: Writer,
     (path, mut record): (RelPath, PathRecord),
     (owner, loser): (RelPath, EntryId),
     seen: Option<Seen>,
@@ -454,8 +455,12 @@ fn settle(
     if named && owning.disk.is_some_and(|disk| disk.what == lost) {
         return reconcile::mark(index, &owner);
     }
-    // Equal losers go together: only one of them lies on the disk.
-    let twins = joined(owning.heads.iter().filter(|head| *head.what() == lost));
+    // Equal losers go together: only one of them lies on the disk. One that is about to get the name goes alone.
+    let is_meant = |head: &&Head| *head.what() == lost && (!named || head.id == loser || head.id.writer == own);
+    let twins = joined(owning.heads.iter().filter(is_meant));
+    if twins == VersionVector::default() {
+        return reconcile::mark(index, &owner);
+    }
     settled.entry(owner).or_insert_with(|| (lost, VersionVector::default())).1.join(&twins);
     Ok(())
 }
