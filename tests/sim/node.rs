@@ -306,12 +306,10 @@ impl Node {
         actions
     }
 
-    /// Bytes of a content that are on this disk, under a name or kept.
+    /// Bytes of a content that are on this disk under a name. Kept versions are not served.
     pub(crate) fn local(&self, id: ContentId) -> Option<Vec<u8>> {
         let places = self.index.places_of(id, 8).expect("memory");
-        let on_disk = places.iter().filter_map(|path| self.disk.file(path));
-        let kept = self.disk.versions.iter();
-        on_disk.chain(kept).find(|bytes| content(bytes).0 == id).cloned()
+        places.iter().filter_map(|path| self.disk.file(path)).find(|bytes| content(bytes).0 == id).cloned()
     }
 
     /// Carries out one action if the disk is as expected.

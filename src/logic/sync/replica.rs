@@ -301,7 +301,7 @@ fn absorb(
         if !may || !author.rules.permits(author.writer.node, &owner, Level::Write) {
             return stay_local(index, &path, record, seen);
         }
-        return settle(index, (path, record), (owner, loser), seen, drafts, settled);
+        return settle(index, author.writer, (path, record), (owner, loser), seen, drafts, settled);
     }
     let implied = known.as_ref().is_some_and(|disk| disk.version == VersionVector::default());
     match (known, seen) {
@@ -427,9 +427,11 @@ fn stay_local(index: &mut dyn Index, path: &RelPath, mut record: PathRecord, see
 }
 
 /// A user touched a conflict copy: that settles the conflict in favour of what has the name. A changed copy lives
-/// on as a file of its own. A copy that has become what should have the name is only forgotten.
+/// on as a file of its own. A copy of what has the name by now is only forgotten: a commit that was
+/// interrupted before it was noted may have removed it.
 fn settle(
     index: &mut dyn Index,
+    own: Writer,
     (path, mut record): (RelPath, PathRecord),
     (owner, loser): (RelPath, EntryId),
     seen: Option<Seen>,
@@ -437,7 +439,7 @@ fn settle(
     settled: &mut Settled,
 ) -> Result<()> {
     record.copy_of = None;
-    record.disk = None;
+    let copied = record.disk.take().map(|disk| disk.what);
     index.put_path(&path, &record)?;
     if let Some(seen) = seen {
         drafts.push(draft_of(path.clone(), seen, None, VersionVector::default()));
@@ -445,13 +447,20 @@ fn settle(
     let Some(mut owning) = index.path(&owner)? else { return Ok(()) };
     owning.copies.retain(|name| *name != path);
     index.put_path(&owner, &owning)?;
-    let Some(lost) = owning.head(loser).map(|head| head.what().clone()) else { return Ok(()) };
+    // The loser may have been signed again meanwhile, see `keep_own`: then what lay here tells which it is.
+    let lost = owning.head(loser).map(|head| head.what().clone()).or(copied);
+    let Some(lost) = lost.filter(|lost| owning.heads.iter().any(|head| head.what() == lost)) else { return Ok(()) };
     let below = reconcile::lives_below(&*index, &owner)?;
-    if !conflict::view(&owning, below).losers.iter().any(|head| *head.what() == lost) {
+    let named = matches!(conflict::view(&owning, below).main, Main::Head(head) if *head.what() == lost);
+    if named && owning.disk.is_some_and(|disk| disk.what == lost) {
         return reconcile::mark(index, &owner);
     }
-    // Equal losers go together: only one of them lies on the disk.
-    let twins = joined(owning.heads.iter().filter(|head| *head.what() == lost));
+    // Equal losers go together: only one of them lies on the disk. One that is about to get the name goes alone.
+    let is_meant = |head: &&Head| *head.what() == lost && (!named || head.id == loser || head.id.writer == own);
+    let twins = joined(owning.heads.iter().filter(is_meant));
+    if twins == VersionVector::default() {
+        return reconcile::mark(index, &owner);
+    }
     settled.entry(owner).or_insert_with(|| (lost, VersionVector::default())).1.join(&twins);
     Ok(())
 }
