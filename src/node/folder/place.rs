@@ -32,6 +32,14 @@ impl Worker {
     pub(super) fn plan(&mut self) -> Result<(), TurnError> {
         let store = self.setup.store.clone();
         let pass = store.write(false, |index| self.apply.pass(index))?;
+        debug!(
+            folder = %self.setup.name,
+            now = pass.now.len(),
+            puts = pass.puts.len(),
+            removals = pass.removals.len(),
+            complete = pass.complete,
+            "planned"
+        );
         let mut placed: Vec<Ready> = pass.now.into_iter().map(|a| (a, None)).collect();
         let mut wants_waiting = !pass.complete;
         let mut bytes = 0;
