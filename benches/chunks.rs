@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench chunks`. Cuts 256 MiB of noise, puts in one byte at each of 16 places, cuts again, and counts
 //! what a holder of the first would have to fetch for each; then the time of cutting and of cutting with hashing, alternated, best of three.
-#![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 use std::collections::BTreeSet;
 use std::hint::black_box;

@@ -7,6 +7,8 @@
 mod decoders;
 #[path = "vectors/file.rs"]
 mod file;
+#[path = "vectors/joining.rs"]
+mod joining;
 #[path = "vectors/links.rs"]
 mod links;
 #[path = "vectors/logs.rs"]
@@ -36,6 +38,9 @@ const FILES: &[(&str, Option<&str>)] = &[
     ("dial.txt", None),
     ("messages.txt", Some("message")),
     ("pairing.txt", Some("pairing")),
+    ("announcements.txt", Some("announce")),
+    ("codes.txt", Some("code")),
+    ("tickets.txt", Some("ticket")),
 ];
 
 #[test]
@@ -94,6 +99,21 @@ fn a_pairing_message_is_understood_or_refused() {
 }
 
 #[test]
+fn an_announcement_is_understood_or_passed_over() {
+    check("announcements.txt", &joining::announcements(), joining::read_announcement);
+}
+
+#[test]
+fn a_pairing_code_is_read_as_typed_or_refused() {
+    check("codes.txt", &joining::codes(), joining::read_code);
+}
+
+#[test]
+fn a_ticket_is_read_or_refused() {
+    check("tickets.txt", &joining::tickets(), joining::read_ticket);
+}
+
+#[test]
 fn every_decoder_survives_every_vector() {
     for (file, _) in FILES {
         for input in file::inputs(file) {
@@ -130,6 +150,8 @@ fn vectors_seed_the_corpora() {
             let inner = match (*file, codec::decode::<Signed>("signed", &input, 256 * 1024)) {
                 ("statements.txt", Ok(signed)) => Some(("statement", signed.envelope.to_vec())),
                 ("batches.txt", Ok(signed)) => Some(("batch", signed.envelope.to_vec())),
+                ("messages.txt", _) => Some(("frame", input.clone())),
+                ("tickets.txt", _) => ticket_contents(&input).map(|contents| ("ticket", contents)),
                 _ => None,
             };
             for (target, seed) in [Some((*target, input)), inner].into_iter().flatten() {
@@ -141,4 +163,12 @@ fn vectors_seed_the_corpora() {
             }
         }
     }
+}
+
+/// What a ticket's text holds, without its checksum.
+fn ticket_contents(text: &[u8]) -> Option<Vec<u8>> {
+    let letters = std::str::from_utf8(text).ok()?.strip_prefix("lanyard-ticket-1\n")?.replace('\n', "").to_uppercase();
+    let mut bytes = data_encoding::BASE32_NOPAD.decode(letters.as_bytes()).ok()?;
+    bytes.truncate(bytes.len().saturating_sub(8));
+    Some(bytes)
 }

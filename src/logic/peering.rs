@@ -12,8 +12,8 @@
 //! What arrives on any link that is up is valid; the link named by `Linked` is the one to send on. Page:
 //! `docs/spec/links.md`. Back-off: AWS, *Exponential Backoff And Jitter* (2015).
 
+use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
 
 use crate::base::NodeId;
 use crate::wire::message::{Bye, Purpose};
@@ -240,7 +240,7 @@ impl Peering {
 
     /// A member is announced at these addresses; which member is not said. Again for every change.
     pub fn handle_found(&mut self, now_ms: u64, instance: &str, addrs: &[SocketAddr], out: &mut Vec<Output>) {
-        let addrs: BTreeSet<SocketAddr> = addrs.iter().copied().filter(|a| dialable(a)).collect();
+        let addrs: BTreeSet<SocketAddr> = addrs.iter().copied().filter(dialable).collect();
         if self.instances.len() >= INSTANCES_MAX && !self.instances.contains_key(instance) {
             return;
         }
@@ -371,11 +371,10 @@ impl Peering {
         match down.purpose {
             Purpose::Bulk if unlinked => peer.bulk_back_off.ended(now_ms, lasted, &mut self.jitter),
             Purpose::Control if unlinked => {
-                let mut place = 0;
                 let courtesy = self.courtesy_ms(node);
-                for (_, target) in self.targets.iter_mut().filter(|(_, target)| target.is_of(node)) {
+                let targets = self.targets.values_mut().filter(|target| target.is_of(node));
+                for (place, target) in (0..).zip(targets) {
                     target.back_off.ended(now_ms + courtesy + place * STAGGER_MS, lasted, &mut self.jitter);
-                    place += 1;
                 }
             }
             _ => {}

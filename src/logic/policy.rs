@@ -10,6 +10,8 @@
 
 mod author;
 mod cache;
+#[cfg(test)]
+mod cases;
 mod evaluate;
 mod exchange;
 mod membership;
@@ -25,8 +27,8 @@ pub use author::{
     plan_grant, plan_group, plan_leave, plan_rename, plan_retire, plan_revoke, plan_set_role,
 };
 pub use cache::PolicyCache;
-pub use evaluate::{MissingStatements, evaluate, policy_at};
+pub use evaluate::{FOLDERS_MAX, MissingStatements, RULES_MAX, evaluate, policy_at};
 pub use exchange::{Exchange, HEADS_MAX, MESSAGE_BYTES_MAX, Received, STATEMENTS_MAX, WANT_MAX};
-pub use permit::{Ask, Permit, Refused, permit};
+pub use permit::{Ask, Lacks, Permit, Refused, permit};
 pub use set::{Equivocation, Inserted, NotTaken, StatementSet};
 pub use state::{FolderState, GroupState, Member, Policy, Rule, RuleInForce, Void};

@@ -33,9 +33,7 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Get(get) => receive(shared, get).await.map(Response::Got),
         Request::Drop(drop) => drop_folder(shared, drop).await.map(Response::Dropped),
         Request::Invite(invite) => pairing::invite(shared, invite).await.map(Response::Invitation),
-        Request::InviteOutcome(asked) => {
-            shared.invitations.outcome(shared, &asked.id).await.map(Response::InvitationOutcome)
-        }
+        Request::InviteOutcome(asked) => shared.invitations.outcome(&asked.id).await.map(Response::InvitationOutcome),
         Request::Join(join) => pairing::join(shared, join).await.map(Response::Joined),
         Request::Leave => leave(shared).await.map(Response::Left),
         Request::Wait(wait) => wait_for(shared, wait).await.map(Response::Waited),

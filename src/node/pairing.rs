@@ -34,6 +34,8 @@ use crate::wire::statement::Name;
 const OPEN_MAX: usize = 8;
 /// Ended invitations whose outcome can still be asked for.
 const ENDED_MAX: usize = 32;
+/// Numbers that tickets are given, above those of codes.
+const TICKET_NUMBERS: u16 = 9_900;
 /// Longest life of an invitation: a day. A code has 22 bits and one guess, a ticket far more.
 const LIFE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// How long a joiner looks for the node that shows its code.
@@ -84,14 +86,13 @@ impl Invitations {
     }
 
     /// Waits until an invitation has ended, and says how.
-    pub(super) async fn outcome(&self, shared: &Shared, id: &str) -> Result<api::InvitationOutcome, Failure> {
+    pub(super) async fn outcome(&self, id: &str) -> Result<api::InvitationOutcome, Failure> {
         let waiting = lock(&self.open).values().find(|open| open.id == id).map(|open| open.ended.clone());
         if let Some(ended) = waiting {
-            let left = rt::timeout(Duration::from_millis(LIFE_MS_MAX), ended.recv()).await;
-            drop(left);
+            // It ends by itself at the latest when its life is over.
+            let _ = ended.recv().await;
         }
         let outcome = lock(&self.ended).iter().find(|(known, _)| known == id).map(|(_, outcome)| outcome.clone());
-        let _ = shared;
         outcome.ok_or_else(|| Failure::failed("there is no such invitation any more"))
     }
 }
@@ -166,7 +167,12 @@ fn open_one(
         return Err(Failure::failed(format!("{OPEN_MAX} invitations are open already"))
             .hint("wait until they are used or expire"));
     }
-    let number = (1..=CODE_NUMBER_MAX)
+    // A random start: two inviting machines, or an invitation and the one before it, rarely have the same number.
+    // Tickets have numbers of their own, so that no code is ever tried on them.
+    let (least, count) = if ask.ticket { (CODE_NUMBER_MAX + 1, TICKET_NUMBERS) } else { (1, CODE_NUMBER_MAX) };
+    let start = u16::from_be_bytes(entropy::bytes()) % count;
+    let number = (0..count)
+        .map(|step| least + (start + step) % count)
         .find(|number| !open.contains_key(number))
         .ok_or_else(|| Failure::failed("no number is free"))?;
     let seed: [u8; 32] = entropy::bytes();

@@ -75,6 +75,8 @@ struct Running {
     mdns: Option<mdns::Mdns>,
     sessions: BTreeMap<LinkId, OneLink>,
     links_made: u64,
+    /// Why the last link to each member ended.
+    last_end: BTreeMap<NodeId, String>,
     selection: Selection,
     wake_ms: Option<u64>,
     note_ms: u64,
@@ -89,7 +91,6 @@ struct OneLink {
     purpose: Purpose,
     peer: NodeId,
     remote: SocketAddr,
-    used: bool,
 }
 
 /// Runs a node until it is told to stop, by a signal or over its API.
@@ -193,6 +194,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         mdns,
         sessions: BTreeMap::new(),
         links_made: 0,
+        last_end: BTreeMap::new(),
         selection,
         wake_ms: None,
         note_ms: clock::wall_ms() + NOTE_MS,
@@ -507,19 +509,14 @@ impl Running {
             // The loop that is gone needs no word.
             let _ = own.send(Event::LinkEnded(id, why)).await;
         });
-        self.sessions.insert(id, OneLink { orders, sender, purpose, peer, remote, used: false });
+        self.sessions.insert(id, OneLink { orders, sender, purpose, peer, remote });
         self.peering.handle_link_up(clock::wall_ms(), up, out);
     }
 
     fn link_ended(&mut self, link: LinkId, why: &str, out: &mut Vec<Output>) {
         if let Some(ended) = self.sessions.remove(&link) {
             debug!(peer = %ended.peer.short(), purpose = ?ended.purpose, why, "link ended");
-            if ended.used && ended.purpose == Purpose::Control {
-                super::lock(&self.shared.connected).remove(&ended.peer);
-                let (id, name) = (ended.peer.to_text(), self.shared.name_of(ended.peer));
-                info!(peer = %name, why, "disconnected");
-                self.shared.tell(api::Event::PeerDisconnected { id, name, why: why.to_string() });
-            }
+            self.last_end.insert(ended.peer, why.to_string());
         }
         self.peering.handle_link_down(clock::wall_ms(), peering::LinkId(link.0), out);
     }
@@ -550,6 +547,7 @@ impl Running {
                     }
                 }
                 Output::Linked { node, purpose, link } => self.linked(node, purpose, LinkId(link.0)),
+                Output::Unlinked { node, purpose: Purpose::Control } => self.unlinked(node),
                 Output::Unlinked { .. } => {}
                 Output::Remember { node, addr } => {
                     let now = clock::wall_ms();
@@ -566,8 +564,7 @@ impl Running {
 
     /// From now on this link is the one to send on.
     fn linked(&mut self, node: NodeId, purpose: Purpose, link: LinkId) {
-        let Some(one) = self.sessions.get_mut(&link) else { return };
-        one.used = true;
+        let Some(one) = self.sessions.get(&link) else { return };
         let _ = one.orders.try_send(Order::Used);
         if purpose == Purpose::Control {
             let address = one.remote.to_string();
@@ -591,6 +588,17 @@ impl Running {
                 self.shared.tell(api::Event::PeerConnected { id: node.to_text(), name, address });
             }
         }
+    }
+
+    /// There is no link to this member any more.
+    fn unlinked(&mut self, node: NodeId) {
+        if super::lock(&self.shared.connected).remove(&node).is_none() {
+            return;
+        }
+        let why = self.last_end.remove(&node).unwrap_or_else(|| String::from("the link has ended"));
+        let (id, name) = (node.to_text(), self.shared.name_of(node));
+        info!(peer = %name, why, "disconnected");
+        self.shared.tell(api::Event::PeerDisconnected { id, name, why });
     }
 
     /// Says goodbye to everyone and ends the folders, all at once.

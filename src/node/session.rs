@@ -150,14 +150,20 @@ impl Session {
             self.leave(folder).await;
         }
         for folder in allowed {
-            if self.open.insert(folder)
-                && let Some(handle) = folders.get(&folder)
-            {
-                match self.purpose {
-                    Purpose::Control => handle.tell(FolderEvent::PeerUp(self.link.clone())).await,
-                    Purpose::Bulk => handle.bulk_up(self.link.clone()).await,
-                }
-            }
+            self.open_folder(folder).await;
+        }
+    }
+
+    /// Tells one folder of this connection, if it is the one to send on and the peer may know of the folder.
+    async fn open_folder(&mut self, folder: FolderId) {
+        let Some(handle) = self.shared.folder(folder) else { return };
+        if !self.used || self.open.contains(&folder) || !self.may_read(folder) {
+            return;
+        }
+        self.open.insert(folder);
+        match self.purpose {
+            Purpose::Control => handle.tell(FolderEvent::PeerUp(self.link.clone())).await,
+            Purpose::Bulk => handle.bulk_up(self.link.clone()).await,
         }
     }
 
@@ -197,6 +203,8 @@ impl Session {
             }
             Message::Addresses(addresses) => self.shared.told(self.peer, addresses.into_vec()).await,
             Message::Frontiers(said) => {
+                // Who says how far it is receives the folder, though it may have said that it does not.
+                self.open_folder(said.folder).await;
                 if let Some(folder) = self.folder(said.folder) {
                     folder.tell(FolderEvent::Frontiers(self.peer, said)).await;
                 }
@@ -217,8 +225,8 @@ impl Session {
                 }
             }
             Message::Subscribe(Subscribe { folder, receives: false }) => {
-                if let Some(handle) = self.folder(folder) {
-                    handle.tell(FolderEvent::PeerDown(self.link.clone())).await;
+                if self.open.remove(&folder) {
+                    self.leave(folder).await;
                 }
             }
             Message::ContentWant(want) => self.serve(want, incoming).await?,

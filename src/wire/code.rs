@@ -102,8 +102,9 @@ impl FromStr for Code {
         if !number.bytes().all(|b| b.is_ascii_digit()) {
             return Err(CodeError::Shape);
         }
-        let number = number.parse().ok().filter(|number| (1..=CODE_NUMBER_MAX).contains(number));
-        let number = number.ok_or_else(|| CodeError::Number(text.trim().chars().take(8).collect()))?;
+        let typed = number;
+        let number = typed.parse().ok().filter(|number| (1..=CODE_NUMBER_MAX).contains(number));
+        let number = number.ok_or_else(|| CodeError::Number(typed.chars().take(8).collect()))?;
         Ok(Self { number, words: [word(one)?, word(two)?] })
     }
 }
@@ -256,6 +257,15 @@ mod tests {
         for typed in ["4-harvest-violin", " 4 Harvest VIOLIN ", "4-harv-viol", "04 - harvest - violi"] {
             assert_eq!(code(typed).as_deref(), Ok("4-harvest-violin"), "{typed}");
         }
+    }
+
+    #[test]
+    fn the_secret_of_a_code_never_changes() {
+        let secret = Code::from_str("4-harvest-violin").map(|code| code.secret()).expect("a code");
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&secret),
+            "3041b7ae75848588ec75e5abc791245df7105ca61d5e8ea03f47451224ea76a1"
+        );
     }
 
     #[test]

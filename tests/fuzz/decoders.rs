@@ -3,12 +3,18 @@
 //! Included by the fuzz targets and by `tests/vectors.rs`, which replays the corpora. A new decoder gets a line in
 //! `DECODERS`, a target of that name in `fuzz_targets/`, and seeds.
 
+use std::str::FromStr;
+
 use ed25519_dalek::SigningKey;
 use lanyard::base::{NodeId, RelPath, path};
+use lanyard::wire::announce::Announcement;
+use lanyard::wire::api::{Request, Stamped};
 use lanyard::wire::batch::{Batch, Packed};
+use lanyard::wire::code::{Code, Ticket};
 use lanyard::wire::codec;
 use lanyard::wire::content::{ChunkList, Leaf, Leaves, leaf_hash};
 use lanyard::wire::envelope::Envelope;
+use lanyard::wire::frame::{CONTENT_HEAD_BYTES_MAX, ContentHead, Frame, LENGTH_BYTES};
 use lanyard::wire::message::{FRAME_BYTES_MAX, Message};
 use lanyard::wire::pairing;
 use lanyard::wire::signed::{Domain, SIGNED_BYTES_MAX, Signed};
@@ -34,6 +40,11 @@ pub(crate) const DECODERS: &[(&str, Decoder)] = &[
     ("content", content),
     ("message", message),
     ("pairing", pairing),
+    ("frame", frame),
+    ("announce", announce),
+    ("code", code),
+    ("ticket", ticket),
+    ("api", api),
 ];
 
 /// Text of a node id.
@@ -146,6 +157,70 @@ pub(crate) fn pairing(bytes: &[u8]) {
     let again = message.encode();
     assert_eq!(again[..2], bytes[..2]);
     assert_eq!(again[3..], bytes[3..]);
+}
+
+/// The beginning of a frame: read apart, a content is what it is when read whole.
+pub(crate) fn frame(bytes: &[u8]) {
+    let first = &bytes[..bytes.len().min(CONTENT_HEAD_BYTES_MAX)];
+    let Some(head) = ContentHead::peek(first, bytes.len()) else { return };
+    let message = head.message(bytes[head.bytes_at..].to_vec()).expect("the head says that it fits");
+    assert_eq!(Message::decode(bytes).as_ref(), Ok(&message));
+    let frame = Frame::new(message).expect("no longer than it was");
+    assert_eq!([&frame.head[LENGTH_BYTES..], &frame.tail].concat(), bytes);
+}
+
+/// Texts of an announcement: `key=value` or a key alone, parted by NUL.
+pub(crate) fn announce(bytes: &[u8]) {
+    let texts = bytes.split(|b| *b == 0).filter_map(|text| {
+        let at = text.iter().position(|b| *b == b'=');
+        let key = std::str::from_utf8(&text[..at.unwrap_or(text.len())]).ok()?;
+        Some((key, at.map(|at| &text[at + 1..])))
+    });
+    let Some(announcement) = Announcement::parse(texts) else { return };
+    let again = announcement.texts();
+    let borrowed = again.iter().map(|(key, value)| (*key, Some(value.as_bytes())));
+    assert_eq!(Announcement::parse(borrowed), Some(announcement));
+    assert!(again.iter().all(|(key, value)| key.len() + value.len() < 255), "fits one text of the record");
+}
+
+/// A pairing code as typed.
+pub(crate) fn code(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Code::from_str(text) {
+        Ok(code) => assert_eq!(Code::from_str(&code.to_string()), Ok(code)),
+        // Shown to people as it is: whatever was typed, it stays short.
+        Err(error) => assert!(error.to_string().len() < 400),
+    }
+}
+
+/// The text of a ticket; and any bytes as its contents, under a good checksum.
+pub(crate) fn ticket(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(ticket) = Ticket::from_text(text, 0)
+    {
+        assert_eq!(Ticket::from_text(&ticket.to_text(), 0), Ok(ticket));
+    }
+    if let Ok(ticket) = codec::decode::<Ticket>("ticket", bytes, FRAME_BYTES_MAX)
+        && ticket.expires_at_ms > 0
+    {
+        assert_eq!(Ticket::from_text(&ticket.to_text(), 0), Ok(ticket));
+    }
+}
+
+/// A request of the local API: method and path up to the first line break, then the body. And the body as an event.
+pub(crate) fn api(bytes: &[u8]) {
+    let at = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
+    let (line, body) = (&bytes[..at], bytes.get(at + 1..).unwrap_or_default());
+    let _ = serde_json::from_slice::<Stamped>(body);
+    let Some((method, path)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(' ')) else { return };
+    match Request::from_http(method, path, body) {
+        Ok(request) => {
+            let (method, path) = request.route();
+            let again = Request::from_http(method, path, &request.body());
+            assert_eq!(again.expect("what is written can be read"), request);
+        }
+        Err(bad) => assert!((400..500).contains(&bad.status())),
+    }
 }
 
 fn key() -> SigningKey {

@@ -197,3 +197,13 @@ fn an_older_key_of_the_ring_is_still_accepted_and_the_purpose_is_the_diallers() 
         assert!(matches!(end.closed().await, LinkError::Bye { bye: Bye::Duplicate, .. }));
     });
 }
+
+#[test]
+fn a_node_that_was_away_while_the_key_changed_is_still_reached() {
+    block_on(async {
+        let (a, b) = (Node::new(1, &[1, 2], office_key()), Node::new(2, &[1, 2], office_key()));
+        a.ring.replace(vec![lanyard::base::DiscoveryKey([9; 32]), office_key()]);
+        a.dialler.dial(b.addr(), Some(id(2)), Purpose::Control).await.expect("a link under the older key");
+        assert_eq!(b.link().await.peer, id(1));
+    });
+}

@@ -2,5 +2,7 @@
 
 mod discovery;
 mod links;
+mod mini;
+mod namespaces;
 mod office;
 mod strangers;

@@ -87,6 +87,14 @@ impl Planted<'_> {
 }
 
 impl Look for Planted<'_> {
+    fn arrival_count(&self) -> Result<u64> {
+        self.inner.arrival_count()
+    }
+
+    fn totals(&self) -> Result<lanyard::logic::sync::index::Totals> {
+        self.inner.totals()
+    }
+
     fn path(&self, path: &RelPath) -> Result<Option<PathRecord>> {
         self.inner.path(path)
     }

@@ -77,8 +77,12 @@ fn write(cases: &[Case], read: Read) -> String {
 fn parse(text: &str) -> Vec<(Case, Result<String, String>)> {
     let mut cases = Vec::new();
     for block in text.split("\n\n") {
-        let field =
-            |key: &str| block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim_start);
+        let field = |key: &str| {
+            block
+                .lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+                .map(|value| value.strip_prefix(' ').unwrap_or(value))
+        };
         let Some(name) = field("name") else { continue };
         let bytes = match (field("hex"), field("text")) {
             (Some(hex), None) => from_hex(hex),

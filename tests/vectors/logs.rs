@@ -4,11 +4,9 @@ use lanyard::base::{
     BatchHash, ContentId, FileTime, FolderId, Hlc, MeshId, Mode, PassId, RelPath, StatementId, VersionVector, Writer,
 };
 use lanyard::wire::batch::{Batch, Entry, Header, Owner, Packed, Salted, What, Xattr};
+use lanyard::wire::chunker::chunks_of;
 use lanyard::wire::codec::{self, Bytes, List, Text};
-use lanyard::wire::content::{
-    CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, ChunkList, ChunkRecord, Leaf, LeafHash, Leaves, content_id,
-    leaf_hash,
-};
+use lanyard::wire::content::{ChunkRecord, Leaf, LeafHash, Leaves, content_id, leaf_hash};
 use lanyard::wire::envelope::{Envelope, kind};
 use lanyard::wire::signed::{Domain, Signed};
 use serde::Serialize;
@@ -273,7 +271,7 @@ pub(crate) fn read_content(read_as: &str, bytes: &[u8]) -> Result<String, String
             let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
             let (length, seed) = text.split_once(" bytes of ").ok_or("no length and seed")?;
             let length: usize = length.parse().map_err(|_| "no length")?;
-            let list = cut(&stream(length, seed));
+            let list = chunks_of(&stream(length, seed));
             let sizes: Vec<String> = list.records.iter().map(|r| r.bytes.to_string()).collect();
             Ok(format!("{}, chunks {}", list.id().to_hex(), sizes.join(" ")))
         }
@@ -288,11 +286,6 @@ fn stream(length: usize, seed: &str) -> Vec<u8> {
         blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
     }
     bytes
-}
-
-fn cut(bytes: &[u8]) -> ChunkList {
-    let chunks = fastcdc::v2020::FastCDC::new(bytes, CHUNK_BYTES_MIN, CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MAX);
-    ChunkList { records: chunks.map(|c| ChunkRecord::of(&bytes[c.offset..c.offset + c.length])).collect() }
 }
 
 pub(crate) fn contents() -> Vec<Case> {

@@ -351,3 +351,44 @@ fn a_large_mesh_hands_over_a_part_with_the_admission_in_it() {
     let joined = check_admission(part, node(2)).expect("its admission is in it");
     assert!(!joined.complete);
 }
+
+#[test]
+fn the_exchange_and_its_proofs_never_change() {
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    let (secret, a, b) = (Secret([7; 32]), Secret([1; 32]), Secret([2; 32]));
+    let from_joiner = Spake::message(Side::Joiner, &secret, &a);
+    let from_inviter = Spake::message(Side::Inviter, &secret, &b);
+    let key = Spake::key(Side::Joiner, &secret, &a, &from_inviter).expect("a key");
+    assert_eq!(Spake::key(Side::Inviter, &secret, &b, &from_joiner), Some(key));
+    let transcript = Transcript {
+        binding: HERE,
+        number: 4,
+        joiner: NodeId([3; 32]),
+        from_joiner: &from_joiner,
+        from_inviter: &from_inviter,
+    }
+    .hash();
+    let admission = Admission {
+        mac: [9; 32],
+        inviter: NodeId([4; 32]),
+        mesh: MeshId([5; 32]),
+        discovery: DiscoveryKey([6; 32]),
+        statements: List::default(),
+        addresses: List::new(vec![Text::new("10.0.0.2:47474").expect("short")]).expect("one"),
+    };
+    let key = SessionKey(key);
+    let confirm = joiner_mac(&key, &transcript, "new");
+    let admit = inviter_mac(&key, &transcript, &admission);
+    let all = [from_joiner.as_slice(), &from_inviter, &key.0, &transcript, confirm.as_bytes(), admit.as_bytes()];
+    assert_eq!(all.map(hex), VECTORS);
+}
+
+/// The joiner's message, the inviter's, key, transcript, both MACs; also in `docs/spec/pairing.md`.
+const VECTORS: [&str; 6] = [
+    "41f246141ed9d652d6d05f6d3f761fe0df7c0c7d10ac3d7b819a02013a9dda1e41",
+    "42c7c7964155cb0333ae802838e68ff3d6524cff3e1d30b8af6ca92ec3d83b8f0e",
+    "a7007568c43f7f6b4e7b32159e5e233d5672c1968b4ac409e54ee9e86abdf60a",
+    "17a8f3e4864604562f0fd4ec4f685c88d33a6595f10d82136355e1401751b6b7",
+    "3f340f9321357a5060a5b78cab2353b1cff14b6ada2f1af013c7e0723e6fc365",
+    "e18fddf67eb072f0f867a92d538fa1573a335cd09a62b7d41d9a432573d3d1ec",
+];

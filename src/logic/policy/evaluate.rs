@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::membership::{Membership, Standing};
-use super::rules::{Shelf, Who};
+use super::rules::{Read, Shelf, Who};
 use super::set::{Clock, Slot, StatementSet};
 use super::state::{FolderState, GroupState, Member, Policy, Rule, Void};
 use super::timeline::Timeline;
@@ -71,8 +71,8 @@ struct Draft {
     names: Timeline<String>,
     retired: Vec<Slot>,
     shelf: Shelf<Timeline<Rule>>,
-    /// Rules that can lower somebody: all but grants of `manage`.
-    lowering: Vec<Slot>,
+    /// Rules that can lower somebody, all but grants of `manage`, by lane.
+    lowering: BTreeMap<u32, Vec<Slot>>,
 }
 
 impl<'a> Evaluation<'a> {
@@ -212,7 +212,7 @@ impl<'a> Evaluation<'a> {
             names: Timeline::default(),
             retired: Vec::new(),
             shelf: Shelf::default(),
-            lowering: Vec::new(),
+            lowering: BTreeMap::new(),
         };
         draft.names.push(self.set, slot, name.to_string());
         let manage = rule(statement, Some(Level::Manage), None);
@@ -249,9 +249,10 @@ impl<'a> Evaluation<'a> {
         let set = self.set;
         let lowers = rule.level != Some(Level::Manage);
         let draft = self.draft(folder, slot)?;
+        draft.shelf.note(path, subject, &rule);
         draft.shelf.entry(path, subject).push(set, slot, rule);
         if lowers {
-            draft.lowering.push(slot);
+            draft.lowering.entry(set.lane(slot)).or_default().push(slot);
         }
         Ok(())
     }
@@ -260,11 +261,10 @@ impl<'a> Evaluation<'a> {
     fn contest(&mut self) {
         for (slot, folder) in std::mem::take(&mut self.delegated) {
             let (Some(draft), statement) = (self.folders.get(&folder), self.set.statement(slot)) else { continue };
-            if !draft.lowering.iter().any(|other| self.set.concurrent(*other, slot)) {
-                // Nothing new was said meanwhile; still it falls with what it stands on.
-                if self.contested.is_empty() {
-                    continue;
-                }
+            // Nothing new was said meanwhile; it may still fall with what it stands on.
+            let meanwhile = draft.lowering.values().any(|chain| self.set.any_concurrent(chain, slot));
+            if !meanwhile && self.contested.is_empty() {
+                continue;
             }
             let path = match statement.body() {
                 Body::Grant(grant) => &grant.path,
@@ -275,7 +275,10 @@ impl<'a> Evaluation<'a> {
                 self.set.before(other, slot) || (rule.level != Some(Level::Manage) && self.set.concurrent(other, slot))
             };
             let weak = |other: Slot| self.contested.contains(&other) || !self.set.before(other, slot);
-            if self.manages(draft, statement, slot, path, view, weak).is_none() {
+            let read = |words: &Timeline<Rule>, each: &mut dyn FnMut(&Rule, bool)| {
+                words.in_force(self.set, view, weak).into_iter().for_each(|(other, rule)| each(rule, weak(other)));
+            };
+            if self.manages(draft, slot, path, read).is_none() {
                 self.contested.insert(slot);
             }
         }
@@ -298,36 +301,33 @@ impl<'a> Evaluation<'a> {
         if standing == Standing::Admin {
             return Ok(Authority::Admin);
         }
-        let statement = self.set.statement(slot);
-        match self.manages(draft, statement, slot, path, |other, _| self.set.before(other, slot), |_| false) {
+        let read = |words: &Timeline<Rule>, each: &mut dyn FnMut(&Rule, bool)| {
+            words.newest_before(self.set, slot).into_iter().for_each(|(_, rule)| each(rule, false));
+        };
+        match self.manages(draft, slot, path, read) {
             Some(until) => Ok(Authority::Delegated { until }),
             None => Err(Void::MayNotManage { issuer, folder, path: path.clone() }),
         }
     }
 
+    /// Whether the issuer of `slot` may manage `path`, by the words that `read` shows; and until when.
     fn manages(
         &self,
         draft: &Draft,
-        statement: &Statement,
         slot: Slot,
         path: &RelPath,
-        view: impl Fn(Slot, &Rule) -> bool,
-        weak: impl Fn(Slot) -> bool,
+        read: impl Read<Timeline<Rule>>,
     ) -> Option<Option<u64>> {
-        let issuer = statement.head().issuer;
+        let head = self.set.statement(slot).head();
+        let issuer = head.issuer;
         let in_group = |group: GroupId| {
             self.groups.get(&group).is_some_and(|versions| {
-                let newest = versions.newest(self.set, |other, _| self.set.before(other, slot));
+                let newest = versions.newest_before(self.set, slot);
                 !newest.is_empty() && newest.iter().all(|(_, (_, members))| members.contains(&issuer))
             })
         };
         let who = Who { node: issuer, in_group: &in_group };
-        let read = |words: &Timeline<Rule>, each: &mut dyn FnMut(&Rule, bool)| {
-            for (other, rule) in words.in_force(self.set, &view, &weak) {
-                each(rule, weak(other));
-            }
-        };
-        draft.shelf.manages(read, &who, path, statement.head().time.ms)
+        draft.shelf.manages(read, &who, path, head.time.ms)
     }
 
     fn must_exist(&self, subject: Subject, slot: Slot) -> Result<(), Void> {
@@ -355,7 +355,7 @@ impl<'a> Evaluation<'a> {
 
     /// Of concurrent names the last in the set's order: names give nobody anything.
     fn last_name(&self, names: &Timeline<String>) -> String {
-        names.newest(self.set, |_, _| true).first().map(|(_, name)| (*name).clone()).unwrap_or_default()
+        names.newest(self.set).first().map(|(_, name)| (*name).clone()).unwrap_or_default()
     }
 
     /// Pass 4.
@@ -385,7 +385,7 @@ impl<'a> Evaluation<'a> {
         let groups = self.groups.iter().map(|(id, versions)| (*id, group_state(set, versions))).collect();
         let eligible = self.eligible.iter().filter_map(|(node, versions)| {
             // Of concurrent words the lowest counts; "not eligible" is lowest.
-            let lowest = versions.newest(set, |_, _| true).into_iter().map(|(_, priority)| *priority).min()?;
+            let lowest = versions.newest(set).into_iter().map(|(_, priority)| *priority).min()?;
             Some((*node, lowest?))
         });
         Policy {
@@ -413,6 +413,7 @@ impl<'a> Evaluation<'a> {
                 .map(|(slot, rule)| Rule { contested: self.contested.contains(&slot), ..rule.clone() })
                 .collect();
             rules.reverse();
+            rules.iter().for_each(|rule| book.note(path, subject, rule));
             *book.entry(path, subject) = rules;
         }
         FolderState {
@@ -437,7 +438,7 @@ fn rule(statement: &Statement, level: Option<Level>, not_after: Option<u64>) -> 
 }
 
 fn group_state(set: &StatementSet, versions: &Timeline<(String, BTreeSet<NodeId>)>) -> GroupState {
-    let newest = versions.newest(set, |_, _| true);
+    let newest = versions.newest(set);
     let Some((_, (name, first))) = newest.first() else { return GroupState::default() };
     let mut members = first.clone();
     let mut disputed = BTreeSet::new();

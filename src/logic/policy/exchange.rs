@@ -102,7 +102,7 @@ impl Exchange {
     }
 
     /// Takes statements into the set; returns what is new and what to ask for next. An error: the peer broke the
-    /// protocol; what came before the bad statement was taken, and is lost to the caller only as news.
+    /// protocol, and the set is unchanged.
     pub fn handle_statements(
         &mut self,
         set: &mut StatementSet,

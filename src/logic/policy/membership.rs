@@ -121,7 +121,7 @@ impl<'a> Membership<'a> {
     /// What `node` is now.
     pub(super) fn standing(&self, node: NodeId) -> Standing {
         let Some(facts) = self.facts.get(&node) else { return Standing::Out };
-        lowest(facts.newest(self.set, |_, _| true))
+        lowest(facts.newest(self.set))
     }
 
     /// Whether anything was ever in force about `node` among the ancestors of `at`.
@@ -237,7 +237,7 @@ impl<'a> Membership<'a> {
 
     fn causal_standing(&self, node: NodeId, at: Slot) -> Standing {
         let Some(facts) = self.facts.get(&node) else { return Standing::Out };
-        lowest(facts.newest(self.set, |slot, _| self.set.before(slot, at)))
+        lowest(facts.newest_before(self.set, at))
     }
 
     fn strong_cap(&self, node: NodeId, at: Slot) -> Option<(Slot, Standing)> {

@@ -71,23 +71,28 @@ pub enum Refused {
     #[error("folder '{0}' is shared no more")]
     Retired(String),
     /// The node has too low a level.
-    #[error("{node_name} has '{has}' on {folder_name}/{path}, this needs '{needs}'")]
-    Lacks {
-        /// Who.
-        node: NodeId,
-        /// Its name.
-        node_name: String,
-        /// Where.
-        folder: FolderId,
-        /// The folder's name.
-        folder_name: String,
-        /// On what.
-        path: RelPath,
-        /// What it has.
-        has: Level,
-        /// What it needs.
-        needs: Level,
-    },
+    #[error(transparent)]
+    Lacks(Box<Lacks>),
+}
+
+/// Who lacks what where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{node_name} has '{has}' on {folder_name}/{path}, this needs '{needs}'")]
+pub struct Lacks {
+    /// Who.
+    pub node: NodeId,
+    /// Its name.
+    pub node_name: String,
+    /// Where.
+    pub folder: FolderId,
+    /// The folder's name.
+    pub folder_name: String,
+    /// On what.
+    pub path: RelPath,
+    /// What it has.
+    pub has: Level,
+    /// What it needs.
+    pub needs: Level,
 }
 
 /// Asks whether `node` may do what `ask` says at `at_ms` (milliseconds since 1970 UTC): for reading the serving
@@ -108,7 +113,7 @@ pub fn permit(policy: &Policy, node: NodeId, ask: &Ask, at_ms: u64) -> Result<Pe
     }
     let has = policy.level(node, ask.folder, &ask.path, at_ms);
     if has < ask.level {
-        return Err(Refused::Lacks {
+        return Err(Refused::Lacks(Box::new(Lacks {
             node,
             node_name: member.name.clone(),
             folder: ask.folder,
@@ -116,7 +121,7 @@ pub fn permit(policy: &Policy, node: NodeId, ask: &Ask, at_ms: u64) -> Result<Pe
             path: ask.path.clone(),
             has,
             needs: ask.level,
-        });
+        })));
     }
     Ok(Permit { node, folder: ask.folder, path: ask.path.clone(), level: ask.level })
 }

@@ -13,6 +13,7 @@
 //! Who may change rules is another question: see `Shelf::manages`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -41,63 +42,81 @@ pub(super) struct Held {
 /// Rules by path and subject.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Shelf<V> {
-    paths: BTreeMap<RelPath, BTreeMap<Subject, V>>,
-    /// Folded path to its spellings.
-    spellings: BTreeMap<Vec<u8>, BTreeSet<RelPath>>,
-    /// Paths with a rule on the node itself, by their folded form.
-    named: BTreeMap<NodeId, BTreeSet<(Vec<u8>, RelPath)>>,
+    /// By `RelPath::to_key`: the order of a depth-first walk, and prefixes are found without copying.
+    paths: BTreeMap<Vec<u8>, Place<V>>,
+    /// Folded path to the keys of its spellings.
+    spellings: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Paths where a rule on the node itself was ever below `manage`: folded path to the keys of its spellings.
+    limits: BTreeMap<NodeId, BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>>,
 }
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Place<V> {
+    path: RelPath,
+    subjects: Subjects<V>,
+}
+
+type Subjects<V> = BTreeMap<Subject, V>;
 
 /// The rules in force of one folder.
 pub(super) type Book = Shelf<Vec<Rule>>;
 
 impl<V> Default for Shelf<V> {
     fn default() -> Self {
-        Self { paths: BTreeMap::new(), spellings: BTreeMap::new(), named: BTreeMap::new() }
+        Self { paths: BTreeMap::new(), spellings: BTreeMap::new(), limits: BTreeMap::new() }
     }
 }
 
 impl<V> Shelf<V> {
     /// All paths with a rule, in the order of a depth-first walk.
     pub(super) fn paths(&self) -> impl Iterator<Item = &RelPath> {
-        self.paths.keys()
+        self.paths.values().map(|place| &place.path)
     }
 
     pub(super) fn entry(&mut self, path: &RelPath, subject: Subject) -> &mut V
     where
         V: Default,
     {
-        self.spellings.entry(folded(path)).or_default().insert(path.clone());
-        if let Subject::Node(node) = subject {
-            self.named.entry(node).or_default().insert((folded(path), path.clone()));
+        let asked = Asked::new(path);
+        self.spellings.entry(asked.folded.clone()).or_default().insert(asked.key.clone());
+        let place = self.paths.entry(asked.key);
+        let place = place.or_insert_with(|| Place { path: path.clone(), subjects: BTreeMap::new() });
+        place.subjects.entry(subject).or_default()
+    }
+
+    /// Notes that a rule on `path` may limit what `subject` manages.
+    pub(super) fn note(&mut self, path: &RelPath, subject: Subject, rule: &Rule) {
+        if let Subject::Node(node) = subject
+            && rule.level.is_some_and(|level| level < Level::Manage)
+        {
+            let asked = Asked::new(path);
+            self.limits.entry(node).or_default().entry(asked.folded).or_default().insert(asked.key);
         }
-        self.paths.entry(path.clone()).or_default().entry(subject).or_default()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RelPath, Subject, &V)> {
         self.paths
-            .iter()
-            .flat_map(|(path, subjects)| subjects.iter().map(move |(subject, value)| (path, *subject, value)))
+            .values()
+            .flat_map(|place| place.subjects.iter().map(|(subject, value)| (&place.path, *subject, value)))
     }
 
     /// What `who` may do on `path` at `at_ms`.
     pub(super) fn held(&self, words: impl Read<V>, who: &Who<'_>, path: &RelPath, at_ms: u64) -> Held {
-        let prefixes = prefixes(path);
-        let exact = prefixes.iter().map(|prefix| self.paths.get(prefix).into_iter().collect::<Vec<_>>());
-        let held = decide(&words, exact, who, at_ms);
-        if self.paths.len() == 1 && self.paths.contains_key(&RelPath::root()) {
-            return held;
-        }
-        let spelled: Vec<Vec<_>> = prefixes.iter().map(|prefix| self.spelled(prefix)).collect();
-        if spelled
-            .iter()
-            .zip(&prefixes)
-            .all(|(maps, prefix)| maps.len() == usize::from(self.paths.contains_key(prefix)))
+        if self.paths.len() == 1
+            && let Some(root) = self.on(&[])
         {
-            return held;
+            return decide(&words, std::iter::once(vec![root]), who, at_ms);
         }
-        let twins = decide(&words, spelled.into_iter(), who, at_ms);
-        Held { level: held.level.min(twins.level), until: earlier(held.until, twins.until) }
+        let asked = Asked::new(path);
+        let exact = decide(&words, asked.prefixes().map(|(key, _)| self.on(key).into_iter().collect()), who, at_ms);
+        let has_twins = asked.prefixes().any(|(key, folded)| {
+            self.spellings.get(folded).is_some_and(|spellings| spellings.iter().any(|spelling| spelling != key))
+        });
+        if !has_twins {
+            return exact;
+        }
+        let all = decide(&words, asked.prefixes().map(|(_, folded)| self.on_twins(folded).collect()), who, at_ms);
+        Held { level: exact.level.min(all.level), until: earlier(exact.until, all.until) }
     }
 
     /// Whether `who` may change the rules of `path`, and until when.
@@ -113,36 +132,33 @@ impl<V> Shelf<V> {
         at_ms: u64,
     ) -> Option<Option<u64>> {
         let me = Subject::Node(who.node);
-        let spoken = |subjects: &[(&BTreeMap<Subject, V>, Subject)]| weigh(&words, subjects.iter().copied(), at_ms);
-        let key = folded(path);
-        let named = self.named.get(&who.node).into_iter();
-        let from_here = named.flat_map(|named| named.range((key.clone(), RelPath::root())..));
-        for (_, below) in from_here.take_while(|(other, _)| other.starts_with(&key)) {
-            if below != path
-                && let Some(map) = self.paths.get(below)
-            {
-                let said = spoken(&[(map, me)]);
-                if said.lowest().is_some_and(|level| level < Level::Manage) {
-                    return None;
-                }
+        let asked = Asked::new(path);
+        let is_limited = |said: Said| said.lowest().is_some_and(|level| level < Level::Manage);
+        let limits = self.limits.get(&who.node);
+        let from_here = limits
+            .into_iter()
+            .flat_map(|limits| limits.range::<[u8], _>((Bound::Included(asked.folded.as_slice()), Bound::Unbounded)));
+        let below = from_here.take_while(|(folded, _)| folded.starts_with(&asked.folded));
+        for key in below.flat_map(|(_, spellings)| spellings).filter(|key| **key != asked.key) {
+            if is_limited(weigh(&words, self.on(key).into_iter().map(|on| (on, me)), at_ms)) {
+                return None;
             }
         }
         let mut until = None;
-        for prefix in prefixes(path) {
+        for (key, folded) in asked.prefixes() {
             // Twins can only limit: what reaches `books` gives nothing on `Books`.
-            let twins: Vec<_> = self.spelled(&prefix).into_iter().map(|map| (map, me)).collect();
-            if spoken(&twins).lowest().is_some_and(|level| level < Level::Manage) {
+            if is_limited(weigh(&words, self.on_twins(folded).map(|on| (on, me)), at_ms)) {
                 return None;
             }
-            let exact: Vec<_> = self.paths.get(&prefix).into_iter().map(|map| (map, me)).collect();
-            let said = spoken(&exact);
+            let Some(on) = self.on(key) else { continue };
+            let said = weigh(&words, std::iter::once((on, me)), at_ms);
             until = earlier(until, said.until);
             if said.is_firm() {
                 return Some(until);
             }
-            let Some(map) = self.paths.get(&prefix) else { continue };
-            for subject in map.keys().filter(|subject| applies(subject, who) && **subject != me) {
-                let said = spoken(&[(map, *subject)]);
+            let others = on.range(..Subject::Node(NodeId([0; 32]))).map(|(subject, _)| *subject);
+            for subject in others.filter(|subject| applies(subject, who)) {
+                let said = weigh(&words, std::iter::once((on, subject)), at_ms);
                 if said.is_firm() && said.lowest() == Some(Level::Manage) {
                     return Some(earlier(until, said.until));
                 }
@@ -151,9 +167,35 @@ impl<V> Shelf<V> {
         None
     }
 
-    fn spelled(&self, prefix: &RelPath) -> Vec<&BTreeMap<Subject, V>> {
-        let spellings = self.spellings.get(&folded(prefix));
-        spellings.into_iter().flatten().filter_map(|spelling| self.paths.get(spelling)).collect()
+    fn on(&self, key: &[u8]) -> Option<&Subjects<V>> {
+        self.paths.get(key).map(|place| &place.subjects)
+    }
+
+    fn on_twins(&self, folded: &[u8]) -> impl Iterator<Item = &Subjects<V>> {
+        let spellings = self.spellings.get(folded).into_iter().flatten();
+        spellings.filter_map(|key| self.on(key))
+    }
+}
+
+/// A path as the shelf looks it up.
+struct Asked {
+    key: Vec<u8>,
+    folded: Vec<u8>,
+}
+
+impl Asked {
+    fn new(path: &RelPath) -> Self {
+        Self { key: path.to_key(), folded: folded(path) }
+    }
+
+    /// The keys of the path and of all above it, most specific first, the root last.
+    fn prefixes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        std::iter::successors(Some((self.key.as_slice(), self.folded.as_slice())), |(key, folded)| {
+            let (_, shorter) = folded.split_last()?;
+            let key_end = key.iter().rposition(|b| *b == 0).unwrap_or(0);
+            let folded_end = shorter.iter().rposition(|b| *b == 0).map_or(0, |at| at + 1);
+            Some((&key[..key_end], &folded[..folded_end]))
+        })
     }
 }
 
@@ -206,7 +248,7 @@ impl Said {
 /// Walks from the most specific path to the root until something decides.
 fn decide<'a, V: 'a>(
     words: &impl Read<V>,
-    levels: impl Iterator<Item = Vec<&'a BTreeMap<Subject, V>>>,
+    levels: impl Iterator<Item = Vec<&'a Subjects<V>>>,
     who: &Who<'_>,
     at_ms: u64,
 ) -> Held {
@@ -229,7 +271,7 @@ fn decide<'a, V: 'a>(
 }
 
 /// Several groups together: `none` wins, else the highest; contested rules of any only lower.
-fn of_groups<V>(maps: &[&BTreeMap<Subject, V>], on: &impl Fn(Subject) -> Said, who: &Who<'_>) -> Said {
+fn of_groups<V>(maps: &[&Subjects<V>], on: &impl Fn(Subject) -> Said, who: &Who<'_>) -> Said {
     let subjects: BTreeSet<Subject> = maps
         .iter()
         .flat_map(|map| map.range(Subject::Group(GroupId([0; 16]))..=Subject::Group(GroupId([0xff; 16]))))
@@ -259,7 +301,7 @@ fn of_groups<V>(maps: &[&BTreeMap<Subject, V>], on: &impl Fn(Subject) -> Said, w
 
 fn weigh<'a, V: 'a>(
     words: &impl Read<V>,
-    subjects: impl Iterator<Item = (&'a BTreeMap<Subject, V>, Subject)>,
+    subjects: impl Iterator<Item = (&'a Subjects<V>, Subject)>,
     at_ms: u64,
 ) -> Said {
     let mut said = Said::default();
@@ -294,16 +336,6 @@ fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
-}
-
-/// The path and all above it, most specific first, the root last.
-fn prefixes(path: &RelPath) -> Vec<RelPath> {
-    let mut prefixes = vec![path.clone()];
-    prefixes.extend(path.ancestors());
-    if !path.is_root() {
-        prefixes.push(RelPath::root());
-    }
-    prefixes
 }
 
 /// The form in which twins are equal: components in NFC and without letter case, each ended by NUL.

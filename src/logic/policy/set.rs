@@ -31,6 +31,8 @@ pub(super) type Slot = u32;
 #[derive(Clone, Debug)]
 pub struct StatementSet {
     mesh: MeshId,
+    /// By slot; apart from `entries`, which ancestry is answered from and which so stays in the cache.
+    statements: Vec<Statement>,
     entries: Vec<Entry>,
     by_id: BTreeMap<StatementId, Slot>,
     /// Ancestors first, then by id: a function of the set.
@@ -46,7 +48,6 @@ pub struct StatementSet {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    statement: Statement,
     depth: u32,
     lane: u32,
     /// Place in the lane, from 1.
@@ -179,6 +180,7 @@ impl StatementSet {
     pub fn new(mesh: MeshId) -> Self {
         Self {
             mesh,
+            statements: Vec::new(),
             entries: Vec::new(),
             by_id: BTreeMap::new(),
             order: BTreeSet::new(),
@@ -257,7 +259,7 @@ impl StatementSet {
 
     /// One statement.
     pub fn get(&self, id: &StatementId) -> Option<&Statement> {
-        self.by_id.get(id).map(|slot| &self.entries[*slot as usize].statement)
+        self.by_id.get(id).map(|slot| &self.statements[*slot as usize])
     }
 
     /// Whether a statement is in the set.
@@ -267,7 +269,7 @@ impl StatementSet {
 
     /// All statements, ancestors first; the same order on every node with the same set.
     pub fn in_order(&self) -> impl DoubleEndedIterator<Item = &Statement> {
-        self.order.iter().map(|(_, _, slot)| &self.entries[*slot as usize].statement)
+        self.order.iter().map(|(_, _, slot)| &self.statements[*slot as usize])
     }
 
     /// Parents that parked statements wait for.
@@ -293,13 +295,13 @@ impl StatementSet {
         let mut found = Vec::new();
         for (issuer, lanes) in &self.lanes_of {
             let Some(second) = lanes.get(1) else { continue };
-            let forked = &self.entries[self.lanes[*second as usize][0] as usize].statement;
+            let forked = self.statement(self.lanes[*second as usize][0]);
             let twin = lanes.iter().flat_map(|lane| &self.lanes[*lane as usize]).find(|slot| {
-                let other = &self.entries[**slot as usize].statement;
+                let other = self.statement(**slot);
                 other.head().counter == forked.head().counter && other.id() != forked.id()
             });
             if let Some(twin) = twin {
-                let (a, b) = (forked.id(), self.entries[*twin as usize].statement.id());
+                let (a, b) = (forked.id(), self.statement(*twin).id());
                 found.push(Equivocation { issuer: *issuer, one: a.min(b), other: a.max(b) });
             }
         }
@@ -322,7 +324,7 @@ impl StatementSet {
     // Below: for the other files of this module, by slot.
 
     pub(super) fn statement(&self, slot: Slot) -> &Statement {
-        &self.entries[slot as usize].statement
+        &self.statements[slot as usize]
     }
 
     pub(super) fn slot(&self, id: &StatementId) -> Option<Slot> {
@@ -350,6 +352,19 @@ impl StatementSet {
     /// Whether neither has seen the other.
     pub(super) fn concurrent(&self, one: Slot, other: Slot) -> bool {
         one != other && !self.before(one, other) && !self.before(other, one)
+    }
+
+    /// The chain that a statement belongs to.
+    pub(super) fn lane(&self, slot: Slot) -> u32 {
+        self.entries[slot as usize].lane
+    }
+
+    /// Whether any of `chain` is concurrent with `slot`; all are of one lane, ancestors first.
+    ///
+    /// In a chain, ancestors of `slot` come first and descendants last: only what follows the ancestors must be asked.
+    pub(super) fn any_concurrent(&self, chain: &[Slot], slot: Slot) -> bool {
+        let first = chain.partition_point(|other| *other == slot || self.before(*other, slot));
+        chain.get(first).is_some_and(|other| !self.before(slot, *other))
     }
 
     /// Adds a statement and all its ancestors to `closure`.
@@ -447,7 +462,8 @@ impl StatementSet {
         let place = u32::try_from(self.lanes[lane as usize].len()).expect("memory ends before u32 does");
         self.by_id.insert(id, slot);
         self.order.insert((depth, id, slot));
-        self.entries.push(Entry { statement, depth, lane, place, past, chain_bytes });
+        self.statements.push(statement);
+        self.entries.push(Entry { depth, lane, place, past, chain_bytes });
     }
 
     fn note_membership(&mut self, statement: &Statement, past: &Clock, slot: Slot) {

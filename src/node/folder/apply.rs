@@ -42,6 +42,7 @@ pub(super) struct Apply {
     later: BTreeMap<RelPath, u64>,
     cursor: Option<RelPath>,
     dirty: bool,
+    again: bool,
 }
 
 fn class(bytes: u64) -> usize {
@@ -52,6 +53,7 @@ impl Apply {
     /// Names may have been added to those that differ.
     pub(super) fn touch(&mut self) {
         self.dirty = true;
+        self.again = true;
     }
 
     /// Plans the next names; `None` where nothing has changed since the last pass.
@@ -60,8 +62,14 @@ impl Apply {
         let names = index.needs(self.cursor.as_ref(), PASS_MAX)?;
         let last_page = names.len() < PASS_MAX;
         let whole = self.cursor.is_none() && last_page;
+        // A name before the page may have been touched since its own page was planned: then once more from the start.
+        let begins = self.cursor.is_none();
+        let again = !begins && self.again;
+        if begins || last_page {
+            self.again = false;
+        }
         self.cursor = if last_page { None } else { names.last().cloned() };
-        self.dirty = !last_page;
+        self.dirty = !last_page || again;
         for name in names {
             if self.names.contains_key(&name) || self.later.contains_key(&name) {
                 continue;
@@ -117,7 +125,7 @@ impl Apply {
         names.iter().for_each(|name| {
             self.names.remove(name);
         });
-        self.dirty = true;
+        self.touch();
         names
     }
 

@@ -17,7 +17,7 @@ use crate::logic::sync::verify;
 use crate::shell::clock;
 use crate::shell::disk::Folder;
 use crate::shell::disk::stage::Partial;
-use crate::shell::net::link::LinkSender;
+use crate::shell::net::link::{LinkSender, SendError};
 use crate::shell::store::Store;
 use crate::wire::chunker::chunks_of;
 use crate::wire::content::{ChunkList, ChunkRecord};
@@ -311,12 +311,9 @@ impl Fetcher {
         }
         while let Some((peer, message)) = work.unsent.pop_front() {
             let Some(link) = work.links.get(&peer) else { continue };
-            match link.try_send(message) {
-                Err(crate::shell::net::link::SendError::Full(message)) => {
-                    work.unsent.push_front((peer, *message));
-                    return;
-                }
-                Ok(()) | Err(_) => {}
+            if let Err(SendError::Full(message)) = link.try_send(message) {
+                work.unsent.push_front((peer, *message));
+                return;
             }
         }
     }

@@ -99,12 +99,12 @@ impl Peers {
         self.peers.get_mut(&node)
     }
 
-    /// A peer said how far its logs reach.
-    pub(super) fn reported(&mut self, from: NodeId, said: &Frontiers, index: &dyn Look) -> Result<(), IndexError> {
+    /// A peer said how far its logs reach. Returns whether it is the first word since it is up.
+    pub(super) fn reported(&mut self, from: NodeId, said: &Frontiers, index: &dyn Look) -> Result<bool, IndexError> {
         let Some(peer) = self.peers.get_mut(&from) else {
             // Its word came before that of this node's own main loop. There are no more peers than members.
             self.early.insert(from, said.clone());
-            return Ok(());
+            return Ok(false);
         };
         let first = peer.has.is_none();
         let has = peer.has.get_or_insert_default();
@@ -121,7 +121,21 @@ impl Peers {
         if first {
             peer.relayed = first_lacking(index, has)?;
         }
-        Ok(())
+        Ok(first)
+    }
+
+    /// A peer sent a batch: it has it.
+    pub(super) fn showed(&mut self, from: NodeId, reached: Frontier) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if let Some(has) = &mut peer.has {
+            let known = has.entry(reached.writer).or_default();
+            *known = (*known).max(reached.seq);
+        }
+        match peer.reported.iter_mut().find(|f| f.writer == reached.writer) {
+            Some(known) if known.seq < reached.seq => *known = reached,
+            Some(_) => {}
+            None => peer.reported.push(reached),
+        }
     }
 
     /// A batch of another writer arrived.

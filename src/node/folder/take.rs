@@ -11,6 +11,7 @@ use crate::logic::sync::replica::{self, Received, Reject};
 use crate::shell::clock;
 use crate::wire::batch::{Batch, What};
 use crate::wire::message::{BatchPush, Bye, Message};
+use crate::wire::statement::Frontier;
 
 impl Worker {
     pub(super) fn take(&mut self, pushes: Vec<(NodeId, Box<BatchPush>)>) -> Result<(), TurnError> {
@@ -68,6 +69,8 @@ impl Worker {
                 self.inline.insert(content, inline.bytes.to_vec());
             }
         }
+        let header = batch.header();
+        self.peers.showed(from, Frontier { writer: header.writer, seq: header.last(), batch: batch.hash() });
         let time = batch.header().time;
         let ids = (self.setup.mesh_id, self.setup.folder);
         match replica::receive(index, ids, &rules, &batch, entries, &push.holes) {

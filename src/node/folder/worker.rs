@@ -57,6 +57,8 @@ pub(super) struct Worker {
     pub(super) setup: Setup,
     pub(super) writer: Writer,
     pub(super) complete: bool,
+    /// Whether everything on the disk was looked at since the start.
+    pub(super) looked: bool,
     /// How far a peer with history said that it reaches.
     pub(super) history: Option<Vec<Frontier>>,
     pub(super) clock: HlcClock,
@@ -76,7 +78,7 @@ pub(super) struct Worker {
     /// Removals wait for this time.
     pub(super) removals_ms: Option<u64>,
     pub(super) next_scan_ms: u64,
-    pub(super) watch: Option<Watch>,
+    pub(super) _watch: Option<Watch>,
     pub(super) hints: Receiver<Hint>,
     pub(super) events: Receiver<FolderEvent>,
     pub(super) own_events: Sender<FolderEvent>,
@@ -126,6 +128,7 @@ impl Worker {
             setup,
             writer,
             complete,
+            looked: false,
             history: None,
             clock: HlcClock::starting_after(Hlc { ms: time, count: 0 }),
             rules,
@@ -140,7 +143,7 @@ impl Worker {
             report_due: false,
             applied_due: true,
             removals_ms: None,
-            watch,
+            _watch: watch,
             hints,
             events,
             own_events,
@@ -229,10 +232,11 @@ impl Worker {
     fn wake_ms(&self, now: u64) -> Option<u64> {
         let local = if self.complete { self.local.wake_ms() } else { None };
         let unsent = (!self.unsent.is_empty()).then_some(now + 2);
-        let ready = (!self.ready.is_empty()).then_some(0);
+        let ready = (self.looked && !self.ready.is_empty()).then_some(0);
         let report = self.report_due.then_some(now + 2);
         let scan = self.complete.then_some(self.next_scan_ms);
-        [local, self.apply.wake_ms(), self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan]
+        let plan = if self.looked { self.apply.wake_ms() } else { None };
+        [local, plan, self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan]
             .into_iter()
             .chain([self.removals_ms])
             .flatten()
@@ -256,7 +260,12 @@ impl Worker {
             }
             FolderEvent::Frontiers(from, said) => {
                 let Self { setup, peers, .. } = self;
-                setup.store.read(|look| peers.reported(from, &said, look))?;
+                let first = setup.store.read(|look| peers.reported(from, &said, look))?;
+                if let Some(link) = self.peers.get_mut(from).filter(|_| first).map(|peer| peer.link.clone()) {
+                    // What this node said when the link came up may have come before the peer had the folder.
+                    let frontiers = self.setup.store.read(|look| look.frontiers())?;
+                    let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
+                }
                 if said.complete && self.history.is_none() {
                     self.history = Some(said.frontiers.into_vec());
                 }
@@ -319,11 +328,20 @@ impl Worker {
         if self.complete {
             self.look(now)?;
         }
+        // What is here already is taken over before anything is fetched.
+        self.looked |= self.complete && self.local.is_idle();
+        if !self.looked {
+            return self.finish_turn();
+        }
         self.place_ready()?;
         let later = self.removals_ms.is_some_and(|at| at <= clock::wall_ms());
         if self.apply.is_due(clock::wall_ms()) || later {
             self.plan()?;
         }
+        self.finish_turn()
+    }
+
+    fn finish_turn(&mut self) -> Result<(), TurnError> {
         self.send_orders();
         self.pump()?;
         self.report()?;
@@ -360,8 +378,8 @@ impl Worker {
     /// Tells all peers how far the logs reach, and, once the disk has caught up, that it has.
     fn report(&mut self) -> Result<(), TurnError> {
         let settled = self.apply.is_idle() && self.ready.is_empty();
-        let said_all = !self.report_due && !(self.applied_due && settled);
-        if said_all {
+        let news = self.report_due || (self.applied_due && settled);
+        if !news {
             return Ok(());
         }
         let frontiers = self.setup.store.read(|look| look.frontiers())?;
@@ -423,7 +441,7 @@ impl Worker {
         if self.waiters.is_empty() {
             return Ok(());
         }
-        let quiet = self.complete
+        let quiet = self.looked
             && self.local.is_idle()
             && self.apply.is_idle()
             && self.ready.is_empty()

@@ -5,11 +5,10 @@
 //! 2. files are read by calls, never mapped: a file cut short under a map would end the process;
 //! 3. memory stays at a few MiB for a file of any size.
 //!
-//! Large files use two threads: one reads and hashes (0.2 + 0.25 s a GiB), the other finds the cuts (0.6 s a GiB),
-//! which bounds the whole.
+//! Large files are cut in pieces, one thread each: finding the cuts is two thirds of the work, and each is found from
+//! the one before, so that splitting it by kinds of work would leave all others waiting for the cutter.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::primitives::{DiskFile, Look, Open, Place};
 use super::{DiskError, Folder, scan};
@@ -17,13 +16,15 @@ use crate::base::{FileInfo, Kind, RelPath};
 use crate::wire::chunker::{Cutter, chunks_of};
 use crate::wire::content::{CHUNK_BYTES_MAX, ChunkList, ChunkRecord, LEAF_MAX, LEAVES_MAX};
 
-/// Files up to here are read whole and cut by the caller's thread: below it a second thread costs more than it gains.
-/// A guess near the size of one block.
+/// Files up to here are read whole and cut by the caller's thread. A guess: starting a thread costs as much as cutting
+/// 50 KiB, and small files come in crowds that keep all cores busy anyway.
 const WHOLE_BYTES_MAX: u64 = 2 * 1024 * 1024;
-/// Fresh bytes in one block of the pipeline. A guess: large against the half MiB carried over, small against caches.
-const BLOCK_BYTES: usize = 2 * 1024 * 1024;
-/// Blocks in the pipeline: one being cut, one being hashed, one ready.
-const BLOCKS: usize = 3;
+/// Smallest piece of a large file that is worth a thread of its own. A guess: ten times what joining cuts again.
+const PIECE_BYTES_MIN: u64 = 8 * 1024 * 1024;
+/// Most threads for one file; the disk is the limit before.
+const PIECES_MAX: u64 = 4;
+/// Bytes of one thread's buffer: four of the largest chunks, of which at most one is moved to its front at each refill.
+const BUFFER_BYTES: usize = 4 * CHUNK_BYTES_MAX;
 /// Largest range read at once. One chunk.
 pub const RANGE_BYTES_MAX: usize = CHUNK_BYTES_MAX;
 
@@ -50,7 +51,8 @@ pub fn read_content(folder: &Folder, path: &RelPath, expected: &FileInfo) -> Res
     let list = if expected.bytes <= WHOLE_BYTES_MAX {
         chunks_of(&reading.whole(expected)?)
     } else {
-        reading.pipelined(expected)?
+        let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+        reading.in_pieces(expected, (expected.bytes / PIECE_BYTES_MIN).clamp(1, cores.min(PIECES_MAX)))?
     };
     reading.check(expected)?;
     if list.records.len() > LEAF_MAX * LEAVES_MAX {
@@ -145,99 +147,127 @@ impl Reading {
         Ok(bytes)
     }
 
-    fn pipelined(&self, expected: &FileInfo) -> Result<ChunkList, ReadError> {
-        let (to_cut, fresh) = sync_channel(BLOCKS);
-        let (to_hash, cut) = sync_channel(BLOCKS);
+    /// Cuts and hashes pieces of the file at the same time, and joins them.
+    ///
+    /// A piece begins somewhere, not at a cut; but as a cut depends only on the bytes since the last one, its cuts are
+    /// those of the whole from the first place on where both have one, mostly two or three chunks on. Up to there the
+    /// joiner cuts again.
+    fn in_pieces(&self, expected: &FileInfo, pieces: u64) -> Result<ChunkList, ReadError> {
         let (file, bytes) = (&*self.file, expected.bytes);
-        let records = std::thread::scope(|scope| {
-            // Each side owns its ends, so that one that gives up wakes the other.
-            let feeder = scope.spawn(move || feed(file, bytes, to_cut, cut));
-            find_cuts(fresh, to_hash);
-            feeder.join()
+        let border = |piece: u64| bytes / pieces * piece;
+        let mut cut: Vec<io::Result<Option<Piece>>> = Vec::new();
+        std::thread::scope(|scope| {
+            let ends = (1..=pieces).map(|piece| if piece == pieces { bytes } else { border(piece) });
+            let mut jobs = ends.enumerate().map(|(piece, end)| {
+                let start = border(piece as u64);
+                move || Piece::cut(file, start, end, bytes)
+            });
+            let first = jobs.next();
+            let others: Vec<_> = jobs.map(|job| scope.spawn(job)).collect();
+            cut.extend(first.map(|job| job()));
+            for other in others {
+                cut.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
         });
-        match records {
-            Ok(Ok(Some(records))) => Ok(ChunkList { records }),
-            Ok(Ok(None)) => Err(ReadError::Changed(self.now()?)),
-            Ok(Err(error)) => Err(self.fail(error)),
-            Err(panic) => std::panic::resume_unwind(panic),
+        match cut.into_iter().collect::<io::Result<Option<Vec<Piece>>>>().and_then(|cut| join(file, bytes, cut)) {
+            Ok(Some(records)) => Ok(ChunkList { records }),
+            Ok(None) => Err(ReadError::Changed(self.now()?)),
+            Err(error) => Err(self.fail(error)),
         }
     }
 }
 
-/// Bytes on their way through the pipeline: room for what the block before left over, then fresh bytes.
-struct Block {
-    data: Vec<u8>,
-    start: usize,
-    end: usize,
-    cuts: Vec<usize>,
-    last: bool,
+/// The chunks of a piece of a file.
+struct Piece {
+    /// Where each begins, and what it is.
+    chunks: Vec<(u64, ChunkRecord)>,
+    /// Where the last ends: at or behind the next piece's border.
+    end: u64,
 }
 
-/// Reads `bytes` bytes into blocks, and hashes those that come back cut. `None` if the file is shorter.
-fn feed(
-    file: &dyn DiskFile,
+impl Piece {
+    /// Cuts from `start` until a chunk begins at or behind `end`. `None` if the file is shorter than `bytes`.
+    fn cut(file: &dyn DiskFile, start: u64, end: u64, bytes: u64) -> io::Result<Option<Self>> {
+        let mut stream = Stream::new(file, start, bytes);
+        let mut chunks = Vec::new();
+        while stream.offset < end {
+            let offset = stream.offset;
+            match stream.next()? {
+                Some(record) => chunks.push((offset, record)),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Self { chunks, end: stream.offset }))
+    }
+}
+
+/// The chunk list of the whole from those of its pieces. `None` if the file got shorter.
+fn join(file: &dyn DiskFile, bytes: u64, pieces: Option<Vec<Piece>>) -> io::Result<Option<Vec<ChunkRecord>>> {
+    let Some(pieces) = pieces else { return Ok(None) };
+    let mut records: Vec<ChunkRecord> = Vec::with_capacity(pieces.iter().map(|piece| piece.chunks.len()).sum());
+    let mut stream = Stream::new(file, 0, bytes);
+    for piece in &pieces {
+        while stream.offset < piece.end {
+            let met = piece.chunks.binary_search_by_key(&stream.offset, |(offset, _)| *offset);
+            if let Ok(at) = met {
+                records.extend(piece.chunks[at..].iter().map(|(_, record)| *record));
+                stream.move_to(piece.end);
+                break;
+            }
+            match stream.next()? {
+                Some(record) => records.push(record),
+                None => return Ok(None),
+            }
+        }
+    }
+    Ok(Some(records))
+}
+
+/// Chunks of a file, one after the other, through a bounded buffer.
+struct Stream<'f> {
+    file: &'f dyn DiskFile,
+    cutter: Cutter,
+    buffer: Vec<u8>,
+    /// What of the buffer is read and not yet cut.
+    ready: std::ops::Range<usize>,
+    /// Where in the file that begins: the next chunk.
+    offset: u64,
+    /// Where the file ends.
     bytes: u64,
-    to_cut: SyncSender<Block>,
-    cut: Receiver<Block>,
-) -> io::Result<Option<Vec<ChunkRecord>>> {
-    let mut spare: Vec<Block> = (0..BLOCKS)
-        .map(|_| Block {
-            data: vec![0; CHUNK_BYTES_MAX + BLOCK_BYTES],
-            start: 0,
-            end: 0,
-            cuts: Vec::new(),
-            last: false,
-        })
-        .collect();
-    let mut records = Vec::new();
-    let mut offset = 0;
-    loop {
-        while offset < bytes
-            && let Some(mut block) = spare.pop()
-        {
-            let wanted = usize::try_from(bytes - offset).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-            block.start = CHUNK_BYTES_MAX;
-            block.end = CHUNK_BYTES_MAX + wanted;
-            if file.read_at(&mut block.data[CHUNK_BYTES_MAX..block.end], offset)? < wanted {
+}
+
+impl<'f> Stream<'f> {
+    fn new(file: &'f dyn DiskFile, offset: u64, bytes: u64) -> Self {
+        Self { file, cutter: Cutter::default(), buffer: Vec::new(), ready: 0..0, offset, bytes }
+    }
+
+    fn move_to(&mut self, offset: u64) {
+        self.ready = 0..0;
+        self.offset = offset;
+    }
+
+    /// The chunk at `offset`, which is before the end. `None` if the file is shorter than it was.
+    fn next(&mut self) -> io::Result<Option<ChunkRecord>> {
+        let left = self.bytes - self.offset;
+        if self.ready.len() < CHUNK_BYTES_MAX && (self.ready.len() as u64) < left {
+            // A cut may depend on so many bytes.
+            self.buffer.resize(BUFFER_BYTES, 0);
+            self.buffer.copy_within(self.ready.clone(), 0);
+            self.ready = 0..self.ready.len();
+            let end = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+            let fresh = &mut self.buffer[self.ready.end..end];
+            let read = self.file.read_at(fresh, self.offset + self.ready.end as u64)?;
+            if read < fresh.len() {
                 return Ok(None);
             }
-            offset += wanted as u64;
-            block.last = offset == bytes;
-            to_cut.send(block).expect("the cutter waits for the last block");
+            self.ready.end = end;
         }
-        let mut block = cut.recv().expect("the cutter sends back every block");
-        let mut at = block.start;
-        for length in block.cuts.drain(..) {
-            records.push(ChunkRecord::of(&block.data[at..at + length]));
-            at += length;
-        }
-        if block.last {
-            return Ok(Some(records));
-        }
-        spare.push(block);
-    }
-}
-
-/// Cuts blocks until the last, or until the feeder gave up.
-fn find_cuts(fresh: Receiver<Block>, to_hash: SyncSender<Block>) {
-    let cutter = Cutter::default();
-    let mut carried: Vec<u8> = Vec::with_capacity(CHUNK_BYTES_MAX);
-    for mut block in fresh {
-        block.start -= carried.len();
-        block.data[block.start..CHUNK_BYTES_MAX].copy_from_slice(&carried);
-        let mut at = block.start;
-        // A cut may depend on the next `CHUNK_BYTES_MAX` bytes: fewer are carried over, unless they are the last.
-        while block.end - at >= CHUNK_BYTES_MAX || (block.last && at < block.end) {
-            let length = cutter.cut(&block.data[at..block.end]);
-            block.cuts.push(length);
-            at += length;
-        }
-        carried.clear();
-        carried.extend_from_slice(&block.data[at..block.end]);
-        let last = block.last;
-        if to_hash.send(block).is_err() || last {
-            return;
-        }
+        let window = &self.buffer[self.ready.clone()];
+        let length = self.cutter.cut(window);
+        let record = ChunkRecord::of(&window[..length]);
+        self.ready.start += length;
+        self.offset += length as u64;
+        Ok(Some(record))
     }
 }
 
@@ -281,20 +311,25 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
         #[test]
-        fn streaming_cuts_exactly_where_the_whole_is_cut(seed: u64, bytes in 0usize..12_000_000) {
+        fn streaming_cuts_exactly_where_the_whole_is_cut(seed: u64, bytes in 0usize..9_000_000) {
             let (dir, folder) = folder();
             let content = content(seed, bytes);
             std::fs::write(dir.path().join("f"), &content).expect("written");
-            let list = read_content(&folder, &path("f"), &info(&folder, "f")).expect("reads");
-            prop_assert_eq!(list, chunks_of(&content));
+            let expected = info(&folder, "f");
+            let reading = Reading::open(&folder, &path("f"), Some(&expected), Open::ReadAll).expect("opens");
+            for pieces in 1..5 {
+                let list = reading.in_pieces(&expected, pieces).expect("reads");
+                prop_assert_eq!(list, chunks_of(&content));
+            }
         }
     }
 
     #[test]
     fn sizes_around_the_limits_are_cut_like_the_whole() {
         let (dir, folder) = folder();
-        let block = BLOCK_BYTES;
-        for bytes in [0, 1, 65_535, 65_536, 65_537, block, block + 1, 2 * block, 2 * block + CHUNK_BYTES_MAX] {
+        let whole = WHOLE_BYTES_MAX as usize;
+        let piece = PIECE_BYTES_MIN as usize;
+        for bytes in [0, 1, 65_535, 65_536, 65_537, whole, whole + 1, 2 * piece - 1, 2 * piece + 1] {
             let content = content(bytes as u64, bytes);
             std::fs::write(dir.path().join("f"), &content).expect("written");
             let list = read_content(&folder, &path("f"), &info(&folder, "f")).expect("reads");
@@ -358,7 +393,7 @@ mod tests {
             let mut reading = Reading::open(&folder, &path("f"), Some(&expected), Open::ReadAll).expect("opens");
             reading.file = Box::new(Unsteady { file: reading.file, target, change, reads: 0.into() });
 
-            let result = reading.pipelined(&expected).and_then(|list| reading.check(&expected).map(|()| list));
+            let result = reading.in_pieces(&expected, 2).and_then(|list| reading.check(&expected).map(|()| list));
 
             assert!(matches!(result, Err(ReadError::Changed(now)) if now != expected), "{result:?}");
         }

@@ -17,13 +17,11 @@ use std::io;
 
 use super::primitives::{Look, Make, Open, Place, Rename};
 use super::scan::{self, look};
-use super::stage::{self, Staged};
+use super::stage::{self, FLUSH_EACH_MAX, Staged};
 use super::{DiskError, Folder, versions};
 use crate::base::{FileInfo, FileTime, Kind, Mode, RelPath};
 use crate::shell::clock;
 
-/// Directories and files flushed one by one after the swaps; more are flushed by one call for the file system.
-const FLUSH_EACH_MAX: usize = 8;
 /// Mode of directories made because something lies below them; their own entry sets the right one.
 const PARENT_MODE: Mode = 0o755;
 /// What the owner needs to change the names in a directory.

@@ -423,3 +423,88 @@ fn times(mtime: Option<FileTime>) -> Timestamps {
         mtime.map_or(omit, |time| Timespec { tv_sec: time.secs, tv_nsec: time.nanos.min(999_999_999).into() });
     Timestamps { last_access: omit, last_modification }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::base::RelPath;
+
+    fn place(path: &str) -> Place {
+        Place::shared(&RelPath::new(path).expect("valid"))
+    }
+
+    /// The same disk with the newer calls and without them.
+    fn both(root: &Path) -> [RealDisk; 2] {
+        [RealDisk::open(root).expect("opens"), RealDisk::open_without_newer_calls(root).expect("opens")]
+    }
+
+    #[test]
+    fn no_rename_replaces_and_an_exchange_swaps_with_and_without_the_newer_calls() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for disk in both(dir.path()) {
+            fs::write(dir.path().join("a"), "a").expect("written");
+            fs::write(dir.path().join("b"), "b").expect("written");
+            let taken = disk.rename(&place("a"), &place("b"), Rename::NoReplace).expect_err("taken");
+            assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+            let missing = disk.rename(&place("a"), &place("c"), Rename::Exchange).expect_err("missing");
+            assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+
+            disk.rename(&place("a"), &place("b"), Rename::Exchange).expect("swaps");
+            disk.rename(&place("a"), &place("c"), Rename::NoReplace).expect("renames");
+
+            let read = |name: &str| fs::read_to_string(dir.path().join(name)).expect("readable");
+            assert_eq!((read("b"), read("c")), ("a".to_string(), "b".to_string()));
+            assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 2);
+            fs::remove_file(dir.path().join("c")).expect("removed");
+        }
+    }
+
+    #[test]
+    fn no_call_follows_a_symlink_with_and_without_the_newer_calls() {
+        let outside = tempfile::tempdir().expect("a directory");
+        fs::write(outside.path().join("f"), "outside").expect("written");
+        let dir = tempfile::tempdir().expect("a directory");
+        symlink(outside.path(), dir.path().join("d")).expect("linked");
+        symlink(outside.path().join("f"), dir.path().join("l")).expect("linked");
+        fs::write(dir.path().join("own"), "own").expect("written");
+        for disk in both(dir.path()) {
+            for (at, how) in
+                [("d/f", Open::Read), ("d/n", Open::Create), ("d/f", Open::Resume), ("d/f", Open::Attributes)]
+            {
+                assert!(disk.open(&place(at), how).is_err(), "{at} {how:?}");
+            }
+            for how in [Open::Read, Open::Resume, Open::Attributes] {
+                assert!(disk.open(&place("l"), how).is_err(), "{how:?}");
+            }
+            assert!(disk.look(&place("d/f")).is_err());
+            assert!(disk.list(&place("d"), &mut |_, _| {}).is_err());
+            assert!(disk.remove(&place("d/f"), false).is_err());
+            assert!(disk.make(&place("d/n"), Make::Dir(0o755)).is_err());
+            assert!(disk.rename(&place("own"), &place("d/own"), Rename::NoReplace).is_err());
+            assert!(disk.rename(&place("d/f"), &place("f"), Rename::NoReplace).is_err());
+        }
+        assert_eq!(fs::read_dir(outside.path()).expect("readable").count(), 1);
+        assert!(dir.path().join("own").exists());
+    }
+
+    #[test]
+    fn the_longest_place_is_reached_with_and_without_the_newer_calls() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for disk in both(dir.path()) {
+            let mut at = Place::own();
+            let _ = disk.make(&at, Make::Dir(0o700));
+            for _ in 0..20 {
+                at = at.below("d".repeat(255));
+                match disk.make(&at, Make::Dir(0o700)) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => panic!("{error}"),
+                    _ => {}
+                }
+            }
+            assert!(at.as_bytes().len() > 5000);
+            assert!(matches!(disk.look(&at), Ok(Look::Plain(info)) if info.kind == Kind::Dir));
+        }
+    }
+}

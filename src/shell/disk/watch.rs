@@ -43,11 +43,11 @@ pub enum Hint {
 /// Why a folder is not watched. The caller scans instead.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The kernel allows no more watches to this user.
+    /// The kernel allows no more watches, or no more watchers, to this user.
     #[error(
         "cannot watch {0}: the limit on inotify watches is reached; raise it with \
-         'sysctl fs.inotify.max_user_watches=1048576' (and a file in /etc/sysctl.d to keep it); \
-         until then changes are found by scanning"
+         'sysctl fs.inotify.max_user_watches=1048576 fs.inotify.max_user_instances=1024' \
+         (and a file in /etc/sysctl.d to keep it); until then changes are found by scanning"
     )]
     Limit(String),
     /// Anything else.

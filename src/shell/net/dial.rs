@@ -2,7 +2,8 @@
 //!
 //! Rules:
 //! 1. a dialler shows who it is only to a listener whose key is that of a member, and of the expected one if any;
-//! 2. every dial ends within a bounded time.
+//! 2. every dial ends within a bounded time;
+//! 3. a listener that closes at the proof may have been away while the key changed: the older keys are tried as well.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use super::link::{Link, LinkError};
 use super::pair::PairStream;
 use super::socket::Socket;
 use super::{IsMember, KeyRing, random, tls};
-use crate::base::NodeId;
+use crate::base::{DiscoveryKey, NodeId};
 use crate::shell::rt::{self, Elapsed, TcpStream};
 use crate::wire::hello::{self, ALPN_LINK, ALPN_PAIR, ANSWER_BYTES, CHALLENGE_BYTES};
 use crate::wire::message::{Hello, Purpose};
@@ -25,6 +26,9 @@ use crate::wire::message::{Hello, Purpose};
 const CONNECT_MS_MAX: u64 = 3_000;
 /// Time for all that follows, hello included.
 const HANDSHAKE_MS_MAX: u64 = 5_000;
+
+/// Keys tried at one address. Guess: who missed more changes than this is found by its last known addresses, from its side.
+const TRIES_MAX: usize = 3;
 
 /// Why there is no connection. Nothing was told to the other end but what the variant says.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,7 @@ pub enum DialError {
 pub struct Dialler {
     /// The node's key.
     pub key: SigningKey,
-    /// The discovery keys; the newest is proven.
+    /// The discovery keys; the newest is proven first.
     pub ring: KeyRing,
     /// Who is a member.
     pub is_member: IsMember,
@@ -86,7 +90,25 @@ impl std::fmt::Debug for Dialler {
 impl Dialler {
     /// Makes a link. `expected`: only this node will do; without it any member but this node itself.
     pub async fn dial(&self, addr: SocketAddr, expected: Option<NodeId>, purpose: Purpose) -> Result<Link, DialError> {
-        let key = self.ring.newest().ok_or(DialError::NoMesh)?;
+        let mut last = DialError::NoMesh;
+        for key in self.ring.all().iter().take(TRIES_MAX) {
+            match self.dial_with(key, addr, expected, purpose).await {
+                Err(DialError::Handshake { source, .. }) if shut_the_door(&source) => {
+                    last = DialError::Handshake { addr, source };
+                }
+                answered => return answered,
+            }
+        }
+        Err(last)
+    }
+
+    async fn dial_with(
+        &self,
+        key: &DiscoveryKey,
+        addr: SocketAddr,
+        expected: Option<NodeId>,
+        purpose: Purpose,
+    ) -> Result<Link, DialError> {
         let own = NodeId(self.key.verifying_key().to_bytes());
         let is_member = self.is_member.clone();
         let accept: tls::Accept =
@@ -94,7 +116,7 @@ impl Dialler {
         let mut socket = connect(addr).await?;
         let handshake = |source| DialError::Handshake { addr, source };
         let talk = async {
-            prove(&mut socket, |challenge| hello::answer(&key, challenge, &random())).await.map_err(handshake)?;
+            prove(&mut socket, |challenge| hello::answer(key, challenge, &random())).await.map_err(handshake)?;
             let secured = tls::connect(socket, &self.key, ALPN_LINK, accept).await.map_err(handshake)?;
             let hello = Hello { purpose, ..self.hello.clone() };
             Link::greet(secured, &hello, true).await.map_err(|source| DialError::Link { addr, source })
@@ -103,6 +125,12 @@ impl Dialler {
             .await
             .map_err(|Elapsed| DialError::Elapsed { addr })?
     }
+}
+
+/// Whether the listener closed without a word, as it does when the proof does not fit.
+fn shut_the_door(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 /// Connects to a node that has an open invitation, as one that knows no discovery key.

@@ -8,7 +8,6 @@ use crate::base::{Level, Role};
 /// The answer to a `Request`; in JSON just what it holds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "one answer lives for one request")]
 pub enum Response {
     /// To `Request::Status`.
     Status(Status),

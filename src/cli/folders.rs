@@ -1,0 +1,63 @@
+//! `lanyard folders`: every folder this node may see.
+
+use clap::Args;
+
+use crate::wire::api::{Folder, FolderState, Request};
+
+use super::screen::{Screen, Stop, bytes, count, plain};
+use super::{Context, Outcome};
+
+/// List every folder that this machine may see, with its state
+#[derive(Args)]
+pub(super) struct Folders {}
+
+impl Folders {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        let folders: Vec<Folder> = context.client()?.ask_now(&Request::Folders)?;
+        if context.screen.json {
+            return context.screen.document(&folders);
+        }
+        if folders.is_empty() {
+            return context.screen.line("no folder yet: 'lanyard share DIR' shares one");
+        }
+        print(&context.screen, &folders)
+    }
+}
+
+/// Folders as a table, and what is the matter with those that stopped.
+pub(super) fn print(screen: &Screen, folders: &[Folder]) -> Result<(), Stop> {
+    screen.table(&["FOLDER", "LEVEL", "STATE", "HERE", "MISSING", "WHERE"], folders.iter().map(row).collect())?;
+    for folder in folders {
+        if let Some(why) = &folder.why {
+            screen.line(format_args!("{}: {}", plain(&folder.name), plain(why)))?;
+        }
+        if folder.local_only > 0 {
+            let changes = count(folder.local_only, "change");
+            screen
+                .line(format_args!("{}: {changes} only here, this machine may not write there", plain(&folder.name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The word for a state.
+pub(super) fn state(state: FolderState) -> &'static str {
+    match state {
+        FolderState::Offered => "offered",
+        FolderState::Idle => "idle",
+        FolderState::Scanning => "scanning",
+        FolderState::Syncing => "syncing",
+        FolderState::Held => "held",
+        FolderState::Error => "error",
+    }
+}
+
+fn row(folder: &Folder) -> Vec<String> {
+    let amount = |amount: crate::wire::api::Amount| match amount.files {
+        0 => "-".to_string(),
+        files => format!("{}, {}", count(files, "file"), bytes(amount.bytes)),
+    };
+    let place = folder.path.as_ref().map_or("-".into(), |path| plain(path.as_str()));
+    let (level, state) = (folder.level.to_string(), state(folder.state).to_string());
+    vec![plain(&folder.name), level, state, amount(folder.local), amount(folder.need), place]
+}

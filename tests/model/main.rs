@@ -1,0 +1,3 @@
+//! Model checks: every interleaving of small worlds, driving the product's own machines.
+
+mod pairing;
