@@ -2,8 +2,8 @@
 //!
 //! It does what a person would do, by the same commands. Rules: everything is bounded in time; whatever happens
 //! (failure, Ctrl-C), the three nodes are ended by their ids and their directory is removed.
-#![allow(clippy::disallowed_methods, reason = "times are shown to a person; nothing is decided by them")]
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -51,7 +51,7 @@ pub(super) struct Demo {}
 #[derive(Serialize)]
 struct Shown {
     nodes: [&'static str; 3],
-    started_ms: u128,
+    started_ms: f64,
     joined: Vec<Timed>,
     arrived: Vec<Timed>,
     returned: Vec<Timed>,
@@ -75,6 +75,7 @@ impl Demo {
         let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup]);
         let mut signals = signals.map_err(|error| Failure::failed("cannot watch for Ctrl-C").because(&error))?;
         let mut stage = Stage::build()?;
+        let step = Cell::new("starting the nodes");
         let interrupted = async {
             signals.next().await;
             Err(Failure::failed("the demo was interrupted").into())
@@ -82,9 +83,13 @@ impl Demo {
         let late = async {
             Timer::after(DEMO_TIME_MAX).await;
             let what = format!("the demo did not end within {} s", DEMO_TIME_MAX.as_secs());
-            Err(Failure::timed_out(what).hint("run it again with LANYARD_LOG=debug to see where it stands").into())
+            Err(Failure::timed_out(what)
+                .why(format!("it was still {}", step.get()))
+                .hint("run it again with LANYARD_LOG=debug to see where it stands")
+                .into())
         };
-        let played = async_io::block_on(future::or(future::or(interrupted, late), play(&mut stage, &context.screen)));
+        let played = play(&mut stage, &context.screen, &step);
+        let played = async_io::block_on(future::or(future::or(interrupted, late), played));
         drop(stage);
         played?;
         if !context.screen.json {
@@ -96,10 +101,11 @@ impl Demo {
     }
 }
 
-async fn play(stage: &mut Stage, screen: &Screen) -> Outcome {
+/// Plays it; `step` says at every moment what it is at.
+async fn play(stage: &mut Stage, screen: &Screen, step: &Cell<&'static str>) -> Outcome {
     let say = |text: String| if screen.json { Ok(()) } else { screen.line(text) };
     say(format!("Three nodes on this machine, each with its own home under {}", plain(&stage.dir.to_string_lossy())))?;
-    let begin = now();
+    let begin = Stopwatch::start();
     let activity = Activity::start(screen, "starting ...");
     for name in NAMES {
         stage.start(name)?;
@@ -108,24 +114,27 @@ async fn play(stage: &mut Stage, screen: &Screen) -> Outcome {
         stage.started(at).await?;
     }
     drop(activity);
-    let started_ms = begin.elapsed().as_millis();
-    say(format!("  {} run, each sharing a folder '{FOLDER}'  ({started_ms} ms)", NAMES.join(", ")))?;
+    let started_ms = begin.ms();
+    say(format!("  {} run, each sharing a folder '{FOLDER}'  ({started_ms:.0} ms)", NAMES.join(", ")))?;
 
+    step.set("pairing the nodes");
     let mut joined = Vec::new();
     for node in &NAMES[1..] {
         let activity = Activity::start(screen, "pairing ...");
-        let begin = now();
+        let begin = Stopwatch::start();
         let invitation: Invitation = stage.ask(NAMES[0], &["invite", "--no-wait"]).await?;
         let code = invitation.code.unwrap_or_default();
         let answer: Joined = stage.ask(node, &["join", &code]).await?;
-        let ms = ms(begin.elapsed());
+        let ms = begin.ms();
         drop(activity);
         say(format!("  {node} joined '{}' with the code {}  ({ms:.0} ms)", plain(&answer.mesh.name), plain(&code)))?;
         joined.push(Timed { node, ms });
     }
 
+    step.set("waiting for hello.txt to arrive everywhere");
     let arrived = stage.pass_on(NAMES[0], "hello.txt").await?;
     tell(&say, NAMES[0], "hello.txt", &arrived)?;
+    step.set("waiting for answer.txt to arrive everywhere");
     let returned = stage.pass_on(NAMES[2], "answer.txt").await?;
     tell(&say, NAMES[2], "answer.txt", &returned)?;
     if screen.json {
@@ -211,7 +220,7 @@ impl Stage {
     /// Writes a file into one node's folder and waits until it is in the others'.
     async fn pass_on(&self, from: &'static str, file: &str) -> Result<Vec<Timed>, Failure> {
         let text = format!("Dropped on {from}.\n");
-        let begin = now();
+        let begin = Stopwatch::start();
         let path = self.file(from, file);
         let failed = |error: io::Error| Failure::failed(format!("cannot write {}", path.display())).because(&error);
         fs::write(&path, &text).map_err(failed)?;
@@ -220,7 +229,7 @@ impl Stage {
         while !waiting.is_empty() {
             let here = |name: &&'static str| fs::read_to_string(self.file(name, file)).is_ok_and(|found| found == text);
             let (came, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(here);
-            arrived.extend(came.into_iter().map(|node| Timed { node, ms: ms(begin.elapsed()) }));
+            arrived.extend(came.into_iter().map(|node| Timed { node, ms: begin.ms() }));
             waiting = rest;
             Timer::after(LOOK_EVERY).await;
         }
@@ -268,10 +277,16 @@ fn remove(dir: &Path) -> io::Result<()> {
     fs::remove_dir_all(dir).or_else(|_| fs::remove_dir_all(dir))
 }
 
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
+/// Takes the time for a person to read; nothing is decided by it.
+struct Stopwatch(Instant);
 
-fn now() -> Instant {
-    Instant::now()
+#[allow(clippy::disallowed_methods, reason = "shown to a person; nothing is decided by it")]
+impl Stopwatch {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn ms(&self) -> f64 {
+        self.0.elapsed().as_secs_f64() * 1000.0
+    }
 }

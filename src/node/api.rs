@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use async_io::Async;
-use futures_lite::{AsyncWriteExt, FutureExt, future, stream};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt, future, stream};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
@@ -39,6 +39,10 @@ pub mod events;
 
 /// Most connections at once. A guess: every script of a machine at the same moment, and bounded memory.
 const CONNECTIONS_MAX: usize = 64;
+/// Most connections that are being told that they are not served; further ones are closed. A guess.
+const TURNED_AWAY_MAX: usize = 16;
+/// Most that is read of what those ask. A guess: a head has some hundred bytes.
+const TURNED_AWAY_BYTES_MAX: usize = 4096;
 /// Most calls that wait for the node. As many as there are connections, so that the bound above is the only one met.
 pub const CALLS_MAX: usize = CONNECTIONS_MAX;
 /// How long a client may take for its request. A guess: it is on the same machine.
@@ -134,6 +138,7 @@ impl ApiServer {
     /// Serves until the node drops its end of `calls`; what is answered by then is still written.
     pub async fn serve(self, calls: Sender<Call>, events: EventBus) {
         let open = Arc::new(AtomicUsize::new(0));
+        let leaving = Arc::new(AtomicUsize::new(0));
         while let Some(accepted) = future::or(async { Some(self.listener.accept().await) }, ended(&calls)).await {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
@@ -143,15 +148,23 @@ impl ApiServer {
                     continue;
                 }
             };
-            let slot = Slot::take(&open);
-            let greeting = self.check(&stream).and_then(|()| slot.ok_or_else(too_many));
-            let (calls, events) = (calls.clone(), events.clone());
-            match greeting {
-                Ok(slot) => drop(rt::spawn(async move {
-                    serve_one(stream, calls, events).await;
-                    drop(slot);
-                })),
-                Err(failure) => drop(rt::spawn(turn_away(stream, failure))),
+            let greeting = self.check(&stream);
+            match greeting.and_then(|()| Slot::take(&open, CONNECTIONS_MAX).ok_or_else(too_many)) {
+                Ok(slot) => {
+                    let (calls, events) = (calls.clone(), events.clone());
+                    drop(rt::spawn(async move {
+                        serve_one(stream, calls, events).await;
+                        drop(slot);
+                    }));
+                }
+                Err(failure) => {
+                    if let Some(slot) = Slot::take(&leaving, TURNED_AWAY_MAX) {
+                        drop(rt::spawn(async move {
+                            turn_away(stream, failure).await;
+                            drop(slot);
+                        }));
+                    }
+                }
             }
         }
         events.close();
@@ -188,8 +201,8 @@ impl Drop for ApiServer {
 struct Slot(Arc<AtomicUsize>);
 
 impl Slot {
-    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
-        let room = |n: usize| (n < CONNECTIONS_MAX).then_some(n + 1);
+    fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let room = |n: usize| (n < max).then_some(n + 1);
         open.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok().map(|_| Self(open.clone()))
     }
 }
@@ -209,7 +222,8 @@ fn too_many() -> Failure {
     Failure::failed("too many programs talk to this node at once").hint("end some of them and try again")
 }
 
-/// Tells a connection that is not served why, without reading what it asks.
+/// Tells a connection that is not served why. What it asks is read and forgotten: an answer that comes before the
+/// question is no answer to an HTTP client.
 async fn turn_away(mut stream: Async<UnixStream>, failure: Failure) {
     let body = json(&failure);
     let status = http_status(failure.kind);
@@ -217,13 +231,20 @@ async fn turn_away(mut stream: Async<UnixStream>, failure: Failure) {
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    // It fits the socket's buffer; a client that is gone needs no answer.
-    let written = async {
+    let told = async {
+        let (mut asked, mut piece) = (Vec::new(), [0; 1024]);
+        while asked.len() < TURNED_AWAY_BYTES_MAX && !asked.windows(4).any(|end| end == b"\r\n\r\n") {
+            match stream.read(&mut piece).await? {
+                0 => break,
+                n => asked.extend_from_slice(&piece[..n]),
+            }
+        }
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&body).await?;
         stream.close().await
     };
-    let _gone = rt::timeout(LINGER_MAX, written).await;
+    // A client that is gone, or asks nothing, needs no answer.
+    let _gone: Result<io::Result<()>, _> = rt::timeout(LINGER_MAX, told).await;
 }
 
 async fn serve_one(stream: Async<UnixStream>, calls: Sender<Call>, events: EventBus) {
