@@ -27,7 +27,6 @@ const PURE: &[&str] = &["base", "wire", "logic"];
 /// Imports against the table: (file, what it imports, why).
 const UPWARD: &[(&str, &str, &str)] = &[
     ("src/cli/up.rs", "node", "`up` is the node: there is no node yet that it could ask"),
-    ("src/cli/demo.rs", "node", "`demo` starts the nodes that it shows"),
     ("src/cli/client.rs", "node", "the node's places say where its socket is, also while no node runs to be asked"),
     ("src/cli/logging.rs", "node", "the level comes from the configuration, and is needed before a node runs"),
 ];
@@ -41,6 +40,7 @@ const LONG: &[(&str, &str)] = &[];
 /// Files that may have an ignored test: (file, why it is none).
 const IGNORED: &[(&str, &str)] = &[
     ("tests/e2e/harness.rs", "the hand that other tests start inside a host; by itself it does nothing"),
+    ("tests/net/namespaces.rs", "the nodes that the next test starts in namespaces; by themselves they do nothing"),
     ("tests/store/failure.rs", "the processes that other tests start and kill; by themselves they do nothing"),
 ];
 
@@ -134,6 +134,12 @@ fn names_say_what_a_thing_is() {
 #[test]
 fn links_in_documents_lead_somewhere() {
     none(files("", &["md"]).iter().flat_map(links));
+}
+
+#[test]
+fn every_domain_string_is_used_once_and_specified() {
+    let specified: String = files("docs/spec", &["md"]).iter().map(|file| file.text.as_str()).collect();
+    none(domains(&files("src", &["rs"]), &specified));
 }
 
 #[test]
@@ -262,6 +268,15 @@ fn a_dead_link_is_found() {
     let faults = links(&Text::of("README.md", good));
     assert!(faults.is_empty(), "{faults:?}");
     assert!(!pages(&Text::of("src/wire/x.rs", "//! Page: `docs/spec/no-such.md`.")).is_empty());
+}
+
+#[test]
+fn a_domain_string_that_is_shared_or_unspecified_is_found() {
+    let hash = |path: &str| Text::of(path, concat!("hash(\"lanyard", " 1 batch hash\")"));
+    let specified = concat!("`lanyard", " 1 batch hash`");
+    assert!(domains(&[hash("src/wire/a.rs")], specified).is_empty());
+    assert!(!domains(&[hash("src/wire/a.rs"), hash("src/wire/b.rs")], specified).is_empty());
+    assert!(!domains(&[hash("src/wire/a.rs")], "").is_empty());
 }
 
 #[test]
@@ -446,6 +461,26 @@ fn links(file: &Text) -> Vec<String> {
     faults
 }
 
+/// Domain strings keep a hash or signature for one thing from standing for another: each has one use.
+fn domains(sources: &[Text], specified: &str) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut faults = Vec::new();
+    for file in sources {
+        for rest in file.text.split("\"lanyard 1 ").skip(1) {
+            let name = rest.split(['"', '\\']).next().unwrap_or_default();
+            if !seen.insert(name) {
+                faults.push(format!("{}: the domain string 'lanyard 1 {name}' is used twice", file.path));
+            }
+            if !specified.contains(&format!("`lanyard 1 {name}`"))
+                && !specified.contains(&format!("\"lanyard 1 {name}\""))
+            {
+                faults.push(format!("{}: no page of docs/spec names 'lanyard 1 {name}'", file.path));
+            }
+        }
+    }
+    faults
+}
+
 /// Pages of the specification that a source file names.
 fn pages(file: &Text) -> Vec<String> {
     let named = file.text.split('`').filter(|word| word.starts_with("docs/") && word.ends_with(".md"));
@@ -492,7 +527,8 @@ struct Text {
 
 impl Text {
     fn of(path: &str, text: &str) -> Self {
-        Self { path: path.into(), text: text.into(), code: code_of(text) }
+        let code = if path.ends_with(".rs") { code_of(text) } else { String::new() };
+        Self { path: path.into(), text: text.into(), code }
     }
 
     fn read(path: &str) -> Option<Self> {

@@ -12,8 +12,8 @@
 //! What arrives on any link that is up is valid; the link named by `Linked` is the one to send on. Page:
 //! `docs/spec/links.md`. Back-off: AWS, *Exponential Backoff And Jitter* (2015).
 
+use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
 
 use crate::base::NodeId;
 use crate::wire::message::{Bye, Purpose};

@@ -442,7 +442,7 @@ impl Running {
             }
             Event::Invitations => {
                 let open = self.shared.invitations.announced(&self.shared.mesh);
-                self.listener.set_pairing(open.is_some());
+                self.listener.set_pairing(!open.is_empty());
                 if let Some(mdns) = &self.mdns {
                     mdns.invite(open).await;
                 }

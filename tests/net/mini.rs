@@ -21,7 +21,7 @@ use lanyard::wire::message::{Hello, Purpose};
 use crate::office::{id, office_key};
 
 /// A node with discovery and links.
-pub struct Mini {
+pub(crate) struct Mini {
     peering: Peering,
     links: BTreeMap<LinkId, LinkSender>,
     link_count: u64,
@@ -49,7 +49,7 @@ enum Wake {
 }
 
 impl Mini {
-    pub fn start(seed: u8, members: &[u8], interfaces: Selection, mdns_port: u16) -> Self {
+    pub(crate) fn start(seed: u8, members: &[u8], interfaces: Selection, mdns_port: u16) -> Self {
         let key = SigningKey::from_bytes(&[seed; 32]);
         let ring = KeyRing::new(vec![office_key()]);
         let members: std::collections::BTreeSet<NodeId> = members.iter().map(|n| id(*n)).collect();
@@ -86,16 +86,16 @@ impl Mini {
         node
     }
 
-    pub fn link(&self, peer: u8, purpose: Purpose) -> Option<LinkId> {
+    pub(crate) fn link(&self, peer: u8, purpose: Purpose) -> Option<LinkId> {
         self.peering.link(id(peer), purpose)
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.mdns.stop().await;
     }
 
     /// Lives until `done`.
-    pub async fn live_until(&mut self, done: impl Fn(&Self) -> bool) {
+    pub(crate) async fn live_until(&mut self, done: impl Fn(&Self) -> bool) {
         while !done(self) {
             let wake = {
                 use futures_lite::future::or;

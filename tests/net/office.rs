@@ -16,30 +16,30 @@ use lanyard::wire::codec::{Bytes, Text};
 use lanyard::wire::message::{Answer, Content, Hello, Message, Purpose};
 
 /// The discovery key of the office.
-pub fn office_key() -> DiscoveryKey {
+pub(crate) fn office_key() -> DiscoveryKey {
     DiscoveryKey([1; 32])
 }
 
 /// One node that listens.
-pub struct Node {
-    pub key: SigningKey,
-    pub ring: KeyRing,
-    pub listener: Listener,
-    pub inbound: Receiver<Inbound>,
-    pub dialler: Dialler,
+pub(crate) struct Node {
+    pub(crate) key: SigningKey,
+    pub(crate) ring: KeyRing,
+    pub(crate) listener: Listener,
+    pub(crate) inbound: Receiver<Inbound>,
+    pub(crate) dialler: Dialler,
 }
 
-pub fn id(seed: u8) -> NodeId {
+pub(crate) fn id(seed: u8) -> NodeId {
     NodeId(SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes())
 }
 
-pub fn hello() -> Hello {
+pub(crate) fn hello() -> Hello {
     Hello { software: Text::truncated("test"), purpose: Purpose::Control, run: 1, port: 0 }
 }
 
 impl Node {
     /// A node whose members are those of these seeds.
-    pub fn new(seed: u8, members: &[u8], discovery: DiscoveryKey) -> Self {
+    pub(crate) fn new(seed: u8, members: &[u8], discovery: DiscoveryKey) -> Self {
         let key = SigningKey::from_bytes(&[seed; 32]);
         let ring = KeyRing::new(vec![discovery]);
         let members: BTreeSet<NodeId> = members.iter().map(|s| id(*s)).collect();
@@ -52,12 +52,12 @@ impl Node {
         Self { key, ring, listener, inbound, dialler }
     }
 
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.listener.port()))
     }
 
     /// The next link that comes in.
-    pub async fn link(&self) -> Link {
+    pub(crate) async fn link(&self) -> Link {
         match within(self.inbound.recv()).await.expect("the listener runs") {
             Inbound::Link(link) => link,
             Inbound::Pairing(_) => panic!("a pairing stream instead of a link"),
@@ -66,29 +66,29 @@ impl Node {
 }
 
 /// One end of a link that runs.
-pub struct End {
-    pub sender: LinkSender,
-    pub incoming: Receiver<Incoming>,
+pub(crate) struct End {
+    pub(crate) sender: LinkSender,
+    pub(crate) incoming: Receiver<Incoming>,
 }
 
-pub fn start(link: Link, limits: Limits, capacity: usize) -> End {
+pub(crate) fn start(link: Link, limits: Limits, capacity: usize) -> End {
     let (sender, incoming) = async_channel::bounded(capacity);
     End { sender: link.start(LinkId(7), limits, sender), incoming }
 }
 
 impl End {
-    pub async fn next(&self) -> Event {
+    pub(crate) async fn next(&self) -> Event {
         within(self.incoming.recv()).await.expect("the link says how it ends").event
     }
 
-    pub async fn message(&self) -> Message {
+    pub(crate) async fn message(&self) -> Message {
         match self.next().await {
             Event::Message(message) => message,
             Event::Closed(error) => panic!("closed: {error}"),
         }
     }
 
-    pub async fn closed(&self) -> lanyard::shell::net::LinkError {
+    pub(crate) async fn closed(&self) -> lanyard::shell::net::LinkError {
         loop {
             if let Event::Closed(error) = self.next().await {
                 return error;
@@ -98,19 +98,19 @@ impl End {
 }
 
 /// Two members and a link between them: the dialler's end, the listener's end.
-pub async fn linked(limits: Limits) -> (Node, Node, End, End) {
+pub(crate) async fn linked(limits: Limits) -> (Node, Node, End, End) {
     let (a, b) = (Node::new(1, &[1, 2], office_key()), Node::new(2, &[1, 2], office_key()));
     let dialled = a.dialler.dial(b.addr(), Some(id(2)), Purpose::Control).await.expect("a link");
     let accepted = b.link().await;
     (a, b, start(dialled, limits, 16), start(accepted, limits, 16))
 }
 
-pub fn content(request: u64, bytes: usize) -> Message {
+pub(crate) fn content(request: u64, bytes: usize) -> Message {
     let bytes = vec![request as u8; bytes];
     Message::Content(Content { request, answer: Answer::Bytes(Bytes::new(bytes).expect("fits")) })
 }
 
 /// A bound for what must happen, far above what it takes: a test that hangs fails.
-pub async fn within<F: Future>(future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     rt::timeout(Duration::from_secs(30), future).await.expect("it happens")
 }

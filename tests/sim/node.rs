@@ -162,7 +162,6 @@ impl Node {
         let mut out = Vec::new();
         let mut join = Join::new(&self.index, top.clone()).expect("memory");
         for (path, item) in self.disk.walk(top) {
-            let before = out.len();
             join.saw(&path, &item.info, &mut out).expect("memory");
             let known = self.index.path(&path).expect("memory").and_then(|record| record.disk);
             let looks_same = known.is_some_and(|disk| match self.plant {
@@ -175,7 +174,6 @@ impl Node {
             if looks_same {
                 out.retain(|found| !matches!(found, Candidate::Differs(other, _) if *other == path));
             }
-            debug_assert!(out.len() + 1 >= before);
         }
         join.finish(&mut out).expect("memory");
         let paths = out.into_iter().map(|found| match found {
@@ -306,12 +304,10 @@ impl Node {
         actions
     }
 
-    /// Bytes of a content that are on this disk, under a name or kept.
+    /// Bytes of a content that are on this disk under a name. Kept versions are not served.
     pub(crate) fn local(&self, id: ContentId) -> Option<Vec<u8>> {
         let places = self.index.places_of(id, 8).expect("memory");
-        let on_disk = places.iter().filter_map(|path| self.disk.file(path));
-        let kept = self.disk.versions.iter();
-        on_disk.chain(kept).find(|bytes| content(bytes).0 == id).cloned()
+        places.iter().filter_map(|path| self.disk.file(path)).find(|bytes| content(bytes).0 == id).cloned()
     }
 
     /// Carries out one action if the disk is as expected.

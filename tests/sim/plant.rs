@@ -1,7 +1,9 @@
 //! Planted bugs: each is one a careful engineer could make, and each must be caught by some seed.
 
 use lanyard::base::{ChunkHash, ContentId, RelPath, Writer};
-use lanyard::logic::sync::index::{ChunkPlace, EntryId, Head, Index, Look, MemoryIndex, PathRecord, Result, Walk};
+use lanyard::logic::sync::index::{
+    ChunkPlace, EntryId, Head, Index, Look, MemoryIndex, PathRecord, Result, Totals, Walk,
+};
 use lanyard::wire::batch::{Batch, Salted};
 use lanyard::wire::content::ChunkList;
 use lanyard::wire::message::HoleReason;
@@ -85,14 +87,6 @@ impl Planted<'_> {
 }
 
 impl Look for Planted<'_> {
-    fn arrival_count(&self) -> Result<u64> {
-        self.inner.arrival_count()
-    }
-
-    fn totals(&self) -> Result<lanyard::logic::sync::index::Totals> {
-        self.inner.totals()
-    }
-
     fn path(&self, path: &RelPath) -> Result<Option<PathRecord>> {
         self.inner.path(path)
     }
@@ -112,6 +106,12 @@ impl Look for Planted<'_> {
     }
     fn arrivals(&self, from: u64, visit: &mut dyn FnMut(u64, Batch) -> Walk) -> Result<()> {
         self.inner.arrivals(from, visit)
+    }
+    fn arrival_count(&self) -> Result<u64> {
+        self.inner.arrival_count()
+    }
+    fn totals(&self) -> Result<Totals> {
+        self.inner.totals()
     }
     fn batch_of(&self, id: EntryId) -> Result<Option<(u64, Batch)>> {
         self.inner.batch_of(id)

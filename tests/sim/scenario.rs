@@ -79,7 +79,8 @@ impl Story {
         story.settle();
         let mut want = vec![(format!("copy of {name}"), "loser".into()), (name.into(), "winner".into())];
         let mut files = story.files();
-        (want.sort(), files.sort());
+        want.sort();
+        files.sort();
         assert_eq!(files, want);
         story
     }
@@ -131,6 +132,22 @@ fn deleting_winner_and_copy_at_once_leaves_nothing() {
             story.delete(at, &path(name));
             story.settle();
             assert_eq!(story.files(), [], "{name} at node {at}");
+        }
+    }
+}
+
+#[test]
+fn deleting_winner_and_copy_one_after_the_other_leaves_nothing() {
+    for copy_first in [false, true] {
+        for at in [0, 1] {
+            let mut story = Story::conflict("a.txt");
+            let (copy, winner) = (story.copy(), path("a.txt"));
+            let (first, second) = if copy_first { (&copy, &winner) } else { (&winner, &copy) };
+            story.delete(at, first);
+            story.0.scan_and_send(at).expect("sound");
+            story.delete(at, second);
+            story.settle();
+            assert_eq!(story.files(), [], "copy first: {copy_first}, at node {at}");
         }
     }
 }

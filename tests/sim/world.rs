@@ -371,6 +371,10 @@ impl World {
                 Acted::Waits => {}
                 Acted::Died => {
                     self.faults.deaths += 1;
+                    // The index never heard that its user could see this: what they do to it counts as done unseen.
+                    if let Some(item) = self.nodes[at].disk.item(&action.name) {
+                        self.oracle.renewed(&item.body);
+                    }
                     return Ok(());
                 }
             }

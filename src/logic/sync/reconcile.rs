@@ -136,6 +136,7 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
         }
     }
 
+    let missing = differs(record.disk.as_ref(), main.as_ref());
     let mut actions = Vec::new();
     for name in &record.copies {
         if copies.iter().any(|(copy, _)| copy == name) {
@@ -147,6 +148,11 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
             stale.copy_of = None;
             index.put_path(name, &stale)?;
         } else if let Some(disk) = stale.disk {
+            // What gets the name is copied from here first: this may be the only place on this disk that has it.
+            let needed = missing.as_ref().and_then(Target::content).map(|(content, _)| content);
+            if needed.is_some() && needed == disk.what.content() {
+                continue;
+            }
             actions.push(Action {
                 name: name.clone(),
                 expected: Some(disk.info),
@@ -186,7 +192,7 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
         record.copies = stale.chain(names.iter().cloned()).collect();
         changed = true;
     }
-    match differs(record.disk.as_ref(), main.as_ref()) {
+    match missing {
         // The content under the name goes to a copy first: it may be the only place on this disk that has it.
         Some(_) if content_waits => {}
         Some(target) => {

@@ -121,11 +121,15 @@ pub fn author(
     let mut bytes = 0;
     let mut drafts = VecDeque::from(drafts);
     while let Some(mut draft) = drafts.pop_front() {
-        if let Some(kept) = keep_own(index, author, &mut draft)? {
-            drafts.push_front(kept);
-        }
+        let kept = keep_own(index, author, &mut draft)?;
         let number = next.map_or(0, |f| f.seq) + entries.len() as u64 + 1;
+        let path = draft.path.clone();
         let salted = write(index, author, clock, now_ms, draft, number)?;
+        match kept {
+            Kept::Nothing => {}
+            Kept::Again(before) => renew_copies(index, &path, before, EntryId { writer: author.writer, seq: number })?,
+            Kept::Beside(beside) => drafts.push_front(beside),
+        }
         bytes += codec::encode(&salted.entry).len();
         entries.push(salted);
         if entries.len() == ENTRIES_MAX || bytes > BATCH_BYTES_MAX / 2 {
@@ -159,12 +163,22 @@ fn decide(drafts: &mut Vec<Draft>, mut settled: Settled) {
     }
 }
 
+/// What becomes of an own version that an entry would end without meaning to.
+enum Kept {
+    /// There is none.
+    Nothing,
+    /// The entry is this version anew.
+    Again(EntryId),
+    /// It becomes a file beside.
+    Beside(Draft),
+}
+
 /// An own number stands for all smaller ones, so an entry ends every earlier own version of its path, also one that
 /// its author did not mean: an own loser beside the file that was edited, or the own file that has the name when a
 /// copy is deleted. Such a version is signed again: as the outcome of a deletion, or as a file of its own under
 /// the name of its copy.
-fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Result<Option<Draft>> {
-    let Some(mut record) = index.path(&draft.path)? else { return Ok(None) };
+fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Result<Kept> {
+    let Some(mut record) = index.path(&draft.path)? else { return Ok(Kept::Nothing) };
     let is_unseen = |head: &&Head| head.id.writer == author.writer && !draft.base.covers(head.version());
     let own: Vec<Head> = record.heads.iter().filter(is_unseen).cloned().collect();
     own.iter().for_each(|head| draft.base.join(head.version()));
@@ -174,21 +188,21 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
     let Some(head) =
         own.iter().find(|head| unmeant(head) || (is_end && matches!(draft.disk, After::AsBefore) && head.is_live()))
     else {
-        return Ok(None);
+        return Ok(Kept::Nothing);
     };
     let entry = &head.salted.entry;
     if is_end {
         (draft.what, draft.mode, draft.mtime) = (entry.what.clone(), entry.mode, entry.mtime);
         draft.time = Some(entry.time);
-        return Ok(None);
+        return Ok(Kept::Again(head.id));
     }
     if entry.what == What::Dir {
-        return Ok(None);
+        return Ok(Kept::Nothing);
     }
-    let Some(copy) = reconcile::copy_name(&*index, &draft.path, head)? else { return Ok(None) };
+    let Some(copy) = reconcile::copy_name(&*index, &draft.path, head)? else { return Ok(Kept::Nothing) };
     record.copies.retain(|name| *name != copy);
     index.put_path(&draft.path, &record)?;
-    Ok(Some(Draft {
+    Ok(Kept::Beside(Draft {
         path: copy,
         what: entry.what.clone(),
         mode: entry.mode,
@@ -197,6 +211,18 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
         base: VersionVector::default(),
         disk: After::AsBefore,
     }))
+}
+
+/// The copies of a version that was signed again are copies of the new one.
+fn renew_copies(index: &mut dyn Index, path: &RelPath, before: EntryId, now: EntryId) -> Result<()> {
+    for name in index.path(path)?.unwrap_or_default().copies {
+        let Some(mut copy) = index.path(&name)? else { continue };
+        if let Some((_, of)) = copy.copy_of.as_mut().filter(|(_, of)| *of == before) {
+            *of = now;
+            index.put_path(&name, &copy)?;
+        }
+    }
+    Ok(())
 }
 
 fn sign(
@@ -240,7 +266,8 @@ fn write(
     let salt = salt.as_bytes()[..16].try_into().expect("16 of 32 bytes");
     let salted = Salted { salt, entry };
     reconcile::merge(&mut record, Head { id, salted: salted.clone() });
-    let alone = record.heads.len() == 1 && record.copies.is_empty() && !matches!(draft.disk, After::AsBefore);
+    let shown = matches!(draft.disk, After::Shows(_));
+    let alone = shown && record.heads.len() == 1 && record.copies.is_empty();
     record.disk = match draft.disk {
         After::Shows(Seen { info, what, recheck }) => Some(OnDisk { info, what, version, recheck }),
         After::Nothing => None,
@@ -427,7 +454,8 @@ fn stay_local(index: &mut dyn Index, path: &RelPath, mut record: PathRecord, see
 }
 
 /// A user touched a conflict copy: that settles the conflict in favour of what has the name. A changed copy lives
-/// on as a file of its own. A copy that has become what should have the name is only forgotten.
+/// on as a file of its own. A copy of what is under the name is only forgotten: a commit that was
+/// interrupted before it was noted may have removed it, or the name is about to go to another.
 fn settle(
     index: &mut dyn Index,
     (path, mut record): (RelPath, PathRecord),
@@ -447,11 +475,13 @@ fn settle(
     index.put_path(&owner, &owning)?;
     let Some(lost) = owning.head(loser).map(|head| head.what().clone()) else { return Ok(()) };
     let below = reconcile::lives_below(&*index, &owner)?;
-    if !conflict::view(&owning, below).losers.iter().any(|head| *head.what() == lost) {
+    let named = matches!(conflict::view(&owning, below).main, Main::Head(head) if *head.what() == lost);
+    if owning.disk.is_some_and(|disk| disk.what == lost) {
         return reconcile::mark(index, &owner);
     }
-    // Equal losers go together: only one of them lies on the disk.
-    let twins = joined(owning.heads.iter().filter(|head| *head.what() == lost));
+    // Equal losers go together: only one of them lies on the disk. One that is about to get the name goes alone.
+    let is_meant = |head: &&Head| *head.what() == lost && (!named || head.id == loser);
+    let twins = joined(owning.heads.iter().filter(is_meant));
     settled.entry(owner).or_insert_with(|| (lost, VersionVector::default())).1.join(&twins);
     Ok(())
 }

@@ -32,41 +32,24 @@ const LOOKS_MAX: usize = 2048;
 impl Worker {
     /// Looks at what is due, reads what has to be read, signs what changed.
     pub(super) fn look(&mut self, now: u64) -> Result<(), TurnError> {
-        let mut candidates = Vec::new();
-        let store = self.setup.store.clone();
-        for look in self.local.due(now, LOOKS_MAX) {
-            if let Err(error) = self.setup.disk.check_marker(self.setup.folder) {
-                self.problem(error.to_string());
-                self.apply.touch();
-                return Ok(());
-            }
-            match look {
-                Due::Below(start) => {
-                    let disk = self.setup.disk.clone();
-                    store.read(|index| look_below(index, &disk, &start, &mut candidates))?;
-                }
-                Due::One(path) => {
-                    let seen = scan::info(&self.setup.disk, &path)?;
-                    let known = store.read::<_, TurnError>(|index| index.path(&path).map_err(TurnError::from))?;
-                    match seen {
-                        Some(info) if known.as_ref().is_some_and(|known| is_as_known(known, &info)) => {}
-                        Some(info) => candidates.push(Candidate::Differs(path, info)),
-                        None if known.is_some_and(|known| known.disk.is_some()) => {
-                            // What was below a directory went with it.
-                            store.read(|index| {
-                                index.walk(&path, &mut |below, record| {
-                                    if record.disk.is_some() {
-                                        candidates.push(Candidate::Gone(below));
-                                    }
-                                    Walk::On
-                                })
-                            })?;
-                        }
-                        None => {}
-                    }
-                }
-            }
+        let looks = self.local.due(now, LOOKS_MAX);
+        if !looks.is_empty()
+            && let Err(error) = self.setup.disk.check_marker(self.setup.folder)
+        {
+            self.problem(error.to_string());
+            return Ok(());
         }
+        let disk = self.setup.disk.clone();
+        let candidates = self.setup.store.read(|index| {
+            let mut candidates = Vec::new();
+            for look in &looks {
+                match look {
+                    Due::Below(start) => look_below(index, &disk, start, &mut candidates)?,
+                    Due::One(path) => look_at(index, &disk, path, &mut candidates)?,
+                }
+            }
+            Ok::<_, TurnError>(candidates)
+        })?;
         let mut found = Vec::new();
         for candidate in candidates {
             match candidate {
@@ -214,6 +197,24 @@ fn seen_file(path: RelPath, info: FileInfo, list: &ChunkList) -> Found {
     let what = What::File { bytes: list.bytes(), content: list.id() };
     let recheck = info.may_change_unseen(clock::wall_ms());
     Found { path, seen: Some(Seen { info, what, recheck }) }
+}
+
+/// Compares one name with the index.
+fn look_at(index: &dyn Look, disk: &Folder, path: &RelPath, candidates: &mut Vec<Candidate>) -> Result<(), TurnError> {
+    let known = index.path(path)?;
+    match scan::info(disk, path)? {
+        Some(info) if known.as_ref().is_some_and(|known| is_as_known(known, &info)) => {}
+        Some(info) => candidates.push(Candidate::Differs(path.clone(), info)),
+        // What was below a directory went with it.
+        None if known.is_some_and(|known| known.disk.is_some()) => index.walk(path, &mut |below, record| {
+            if record.disk.is_some() {
+                candidates.push(Candidate::Gone(below));
+            }
+            Walk::On
+        })?,
+        None => {}
+    }
+    Ok(())
 }
 
 /// Walks a directory and the index side by side.

@@ -287,7 +287,7 @@ impl Worker {
             }
             FolderEvent::Unavailable(content, error) => {
                 let now = clock::wall_ms();
-                for name in self.apply.release(content) {
+                for (name, _) in self.apply.release(content) {
                     if let Some(error) = &error {
                         self.problem(format!("cannot receive {name}: {error}"));
                     }

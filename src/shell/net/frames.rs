@@ -15,6 +15,9 @@ const BUFFER_BYTES_MIN: usize = 4 * 1024;
 /// Memory taken for a long frame before its bytes came: at most this, or as much as has come.
 const STEP_BYTES: usize = 256 * 1024;
 
+/// What TLS gives at once: one record, RFC 8446 section 5.1.
+const RECORD_BYTES: usize = 16 * 1024;
+
 /// Why there is no frame.
 #[derive(Debug)]
 pub(super) enum FrameError {
@@ -128,15 +131,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.start += have;
         let mut filled = have;
         while filled < length {
-            if filled == bytes.len() {
-                bytes.resize(length.min(filled + filled.max(STEP_BYTES)), 0);
+            if filled == bytes.capacity() {
+                bytes.reserve_exact(length.min(filled + filled.max(STEP_BYTES)) - filled);
             }
+            // Cleared piece by piece, just before it is filled: that memory is then near.
+            bytes.resize(length.min(bytes.capacity()).min(filled + RECORD_BYTES), 0);
             let read = self.stream.read(&mut bytes[filled..]).await?;
             if read == 0 {
                 return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             filled += read;
         }
+        bytes.truncate(filled);
         Ok(bytes)
     }
 }

@@ -34,6 +34,9 @@ use crate::wire::message::{Bye, FRAME_BYTES_MAX, Hello, Message, Purpose};
 
 /// Small frames are gathered up to this many bytes before they are written: one system call for a burst.
 const GATHER_BYTES: usize = 64 * 1024;
+/// Long frames after which others get the thread: a link that never has to wait must not keep them from it. 4 MiB at
+/// the average chunk, a few milliseconds.
+const LONG_FRAMES_AT_ONCE: u32 = 16;
 /// How long a link that ends on purpose may take to say so.
 const FAREWELL_MS_MAX: u64 = 1_000;
 
@@ -485,6 +488,7 @@ async fn write(shared: Arc<Shared>, mut writer: Writer) {
 async fn write_all(shared: &Shared, writer: &mut Writer) -> io::Result<()> {
     let mut gathered = Vec::new();
     let mut flushed = true;
+    let mut long = 0_u32;
     loop {
         let filled = shared.filled.listen();
         let (frame, ended) = {
@@ -522,7 +526,10 @@ async fn write_all(shared: &Shared, writer: &mut Writer) -> io::Result<()> {
         writer.write_all(&gathered).await?;
         gathered.clear();
         writer.write_all(&frame.tail).await?;
-        rt::yield_now().await;
+        long += 1;
+        if long.is_multiple_of(LONG_FRAMES_AT_ONCE) {
+            rt::yield_now().await;
+        }
     }
 }
 
@@ -563,6 +570,7 @@ async fn watch(shared: Arc<Shared>) {
 /// The task that reads. It ends last and says why the link ended.
 async fn read(shared: Arc<Shared>, mut reader: Reader, incoming: Sender<Incoming>) {
     let peer = shared.peer;
+    let mut long = 0_u32;
     loop {
         shared.waiting.store(true, Ordering::Release);
         let message = reader.message().await;
@@ -603,8 +611,8 @@ async fn read(shared: Arc<Shared>, mut reader: Reader, incoming: Sender<Incoming
                     shared.end(LinkError::Closed { peer, bye: Bye::Stopping }, Some(Bye::Stopping));
                     break;
                 }
-                // A link that always has bytes must not keep the others from a thread.
-                if large {
+                long += u32::from(large);
+                if large && long.is_multiple_of(LONG_FRAMES_AT_ONCE) {
                     rt::yield_now().await;
                 }
             }
