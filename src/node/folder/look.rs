@@ -57,7 +57,7 @@ impl Worker {
                     self.local.to_read.push_back((path, info));
                 }
                 Candidate::Differs(path, info) => {
-                    let Some(what) = self.what_is(&path, &info)? else { continue };
+                    let Some(what) = self.what_is(&path, &info) else { continue };
                     found.push(Found { path, seen: Some(Seen { info, what, recheck: false }) });
                 }
                 Candidate::Gone(path) => self.local.gone.push(path),
@@ -72,9 +72,10 @@ impl Worker {
             let mut found = Vec::new();
             for path in gone {
                 // Something may be there again by now.
-                match scan::info(&self.setup.disk, &path)? {
-                    None => found.push(Found { path, seen: None }),
-                    Some(_) => self.local.hint(path, true, now),
+                match scan::info(&self.setup.disk, &path) {
+                    Ok(None) => found.push(Found { path, seen: None }),
+                    Ok(Some(_)) => self.local.hint(path, true, now),
+                    Err(error) => warn!(%path, %error, "cannot be looked at; what is known of it stays"),
                 }
             }
             self.sign(found, Vec::new())?;
@@ -82,12 +83,15 @@ impl Worker {
         Ok(())
     }
 
-    fn what_is(&self, path: &RelPath, info: &FileInfo) -> Result<Option<What>, TurnError> {
-        Ok(match info.kind {
+    fn what_is(&self, path: &RelPath, info: &FileInfo) -> Option<What> {
+        match info.kind {
             Kind::Dir => Some(What::Dir),
-            Kind::Symlink => scan::link_text(&self.setup.disk, path)?.and_then(Bytes::new).map(What::Symlink),
+            // One that cannot be read is looked at again with the next change or look at everything.
+            Kind::Symlink => {
+                scan::link_text(&self.setup.disk, path).ok().flatten().and_then(Bytes::new).map(What::Symlink)
+            }
             Kind::File => None,
-        })
+        }
     }
 
     /// Reads the next files, as many as a turn may.
@@ -202,7 +206,14 @@ fn seen_file(path: RelPath, info: FileInfo, list: &ChunkList) -> Found {
 /// Compares one name with the index.
 fn look_at(index: &dyn Look, disk: &Folder, path: &RelPath, candidates: &mut Vec<Candidate>) -> Result<(), TurnError> {
     let known = index.path(path)?;
-    match scan::info(disk, path)? {
+    let there = match scan::info(disk, path) {
+        Ok(there) => there,
+        Err(error) => {
+            warn!(%path, %error, "cannot be looked at; what is known of it stays");
+            return Ok(());
+        }
+    };
+    match there {
         Some(info) if known.as_ref().is_some_and(|known| is_as_known(known, &info)) => {}
         Some(info) => candidates.push(Candidate::Differs(path.clone(), info)),
         // What was below a directory went with it.
