@@ -247,8 +247,10 @@ impl Worker {
 
     fn handle(&mut self, event: FolderEvent) -> Result<(), TurnError> {
         match event {
-            FolderEvent::PeerUp(link) => {
-                self.peers.up(link.clone());
+            FolderEvent::PeerUp(link, turn) => {
+                if !self.peers.up(link.clone(), turn) {
+                    return Ok(());
+                }
                 let frontiers = self.setup.store.read(|look| look.frontiers())?;
                 // A queue that is full at its start belongs to a link that is going down.
                 let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
