@@ -23,6 +23,8 @@ pub const ENTRIES_MAX: usize = 1024;
 pub const BATCH_BYTES_MAX: usize = 512 * 1024;
 /// Most components of one entry's version vector. Far above the machines of an office and their incarnations.
 pub const VERSION_MAX: usize = 256;
+/// Most writers that the entries of one push name together.
+pub const WRITERS_MAX: usize = 4096;
 /// Longest symlink target. Source: Linux `PATH_MAX`.
 pub const TARGET_BYTES_MAX: usize = 4095;
 /// Longest entry, expanded.
@@ -253,7 +255,7 @@ impl Batch {
 /// Entries as they travel: a table of writers, paths that share the start of the one before.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Packed {
-    writers: List<Writer, 4096>,
+    writers: List<Writer, WRITERS_MAX>,
     items: List<PackedEntry, ENTRIES_MAX>,
 }
 
@@ -282,12 +284,16 @@ struct Rare {
 }
 
 impl Packed {
-    /// Packs entries, each with its place in the batch, in ascending order of place.
+    /// Packs entries, each with its place in the batch, in ascending order of place. Ends early where the table of
+    /// writers is full: `len` says how many went in.
     pub fn pack<'a>(entries: impl IntoIterator<Item = (u16, &'a Salted)>) -> Self {
         let mut writers: Vec<Writer> = Vec::new();
         let mut items = Vec::new();
         let mut before: &[u8] = &[];
         for (index, Salted { salt, entry }) in entries {
+            if writers.len() + entry.version.components().len() > WRITERS_MAX {
+                break;
+            }
             let path = entry.path.as_bytes();
             let shared = path.iter().zip(before).take_while(|(a, b)| a == b).count();
             before = path;
@@ -319,7 +325,7 @@ impl Packed {
             });
         }
         Self {
-            writers: List::new(writers).expect("an entry has few writers, a batch few more"),
+            writers: List::new(writers).expect("it was bounded entry by entry"),
             items: List::new(items).expect("a batch has at most 1,024 entries"),
         }
     }

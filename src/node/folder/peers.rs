@@ -11,7 +11,9 @@ use crate::logic::sync::replica::{self, Push, Rules};
 use crate::shell::net::link::{LinkSender, SendError};
 use crate::wire::batch::Batch;
 use crate::wire::codec::{Bytes, List};
-use crate::wire::message::{BatchPush, Frontiers, INLINE_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, Inline, Message};
+use crate::wire::message::{
+    BatchPush, Frontiers, Hole, HoleReason, INLINE_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, Inline, Message,
+};
 use crate::wire::statement::Frontier;
 
 /// How long a batch of another writer waits before it is passed on. A guess: some round trips and one flush.
@@ -307,11 +309,16 @@ fn send(link: &LinkSender, folder: FolderId, push: &Push, contents: Vec<Inline>)
 }
 
 fn message(batch: &Batch, folder: FolderId, push: &Push, contents: Vec<Inline>) -> Message {
+    let entries = push.pack();
+    let mut holes = push.holes.clone();
+    // What found no room is asked for again by the receiver.
+    let left_out = push.entries.iter().skip(entries.len());
+    holes.extend(left_out.map(|(index, _)| Hole { index: *index, reason: HoleReason::Missing }));
     Message::BatchPush(BatchPush {
         folder,
         header: batch.signed().clone(),
-        entries: push.pack(),
-        holes: List::truncated(push.holes.clone()),
+        entries,
+        holes: List::truncated(holes),
         contents: List::truncated(contents),
     })
 }
