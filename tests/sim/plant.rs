@@ -91,7 +91,7 @@ impl Look for Planted<'_> {
         self.inner.arrival_count()
     }
 
-    fn totals(&self) -> Result<lanyard::logic::sync::index::Totals> {
+    fn totals(&self) -> Result<Totals> {
         self.inner.totals()
     }
 
@@ -114,12 +114,6 @@ impl Look for Planted<'_> {
     }
     fn arrivals(&self, from: u64, visit: &mut dyn FnMut(u64, Batch) -> Walk) -> Result<()> {
         self.inner.arrivals(from, visit)
-    }
-    fn arrival_count(&self) -> Result<u64> {
-        self.inner.arrival_count()
-    }
-    fn totals(&self) -> Result<Totals> {
-        self.inner.totals()
     }
     fn batch_of(&self, id: EntryId) -> Result<Option<(u64, Batch)>> {
         self.inner.batch_of(id)
