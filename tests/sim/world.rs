@@ -164,7 +164,8 @@ impl World {
         let deed = (0..6).find_map(|_| desk.act())?;
         self.faults.deeds += 1;
         if self.oracle.readers.contains(&at) {
-            self.oracle.touched_by_readers.extend(deed.paths.iter().cloned());
+            let families = deed.paths.iter().filter_map(user::owner);
+            self.oracle.touched_by_readers.extend(deed.paths.iter().cloned().chain(families));
         }
         if self.nodes[at].up && self.rng.percent(85) {
             self.nodes[at].hints.extend(deed.paths.iter().cloned());
@@ -188,7 +189,8 @@ impl World {
         let Some(deed) = desk.save_again() else { return Ok(()) };
         self.faults.deeds += 1;
         if self.oracle.readers.contains(&at) {
-            self.oracle.touched_by_readers.extend(deed.paths.iter().cloned());
+            let families = deed.paths.iter().filter_map(user::owner);
+            self.oracle.touched_by_readers.extend(deed.paths.iter().cloned().chain(families));
         }
         self.note(|| deed.text.clone());
         Ok(())
