@@ -36,6 +36,8 @@ const END_TIME_MAX: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Most that is read of what a command prints.
 const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
+/// Most lines shown of each node's log after a failure. A guess: some seconds at level debug.
+const LOG_LINES_MAX: usize = 300;
 /// The nodes: the first invites the others.
 const NAMES: [&str; 3] = ["front-desk", "workshop", "office"];
 /// The name every node's folder has.
@@ -85,11 +87,14 @@ impl Demo {
             let what = format!("the demo did not end within {} s", DEMO_TIME_MAX.as_secs());
             Err(Failure::timed_out(what)
                 .why(format!("it was still {}", step.get()))
-                .hint("run it again with LANYARD_LOG=debug to see where it stands")
+                .hint("run it again with LANYARD_LOG=debug to see the nodes' logs")
                 .into())
         };
         let played = play(&mut stage, &context.screen, &step);
         let played = async_io::block_on(future::or(future::or(interrupted, late), played));
+        if played.is_err() && std::env::var_os("LANYARD_LOG").is_some() {
+            stage.tell_logs(&context.screen);
+        }
         drop(stage);
         played?;
         if !context.screen.json {
@@ -185,6 +190,16 @@ impl Stage {
         let node = command.spawn().map_err(failed)?;
         self.nodes.push(node);
         Ok(())
+    }
+
+    /// Shows the end of every node's log, before it goes with the directory.
+    fn tell_logs(&self, screen: &Screen) {
+        for name in NAMES {
+            let log = fs::read_to_string(self.log(name)).unwrap_or_default();
+            let skipped = log.lines().count().saturating_sub(LOG_LINES_MAX);
+            screen.aside(format_args!("the log of {name}:"));
+            log.lines().skip(skipped).for_each(|line| screen.aside(format_args!("  {}", plain(line))));
+        }
     }
 
     /// Waits until the node says that it runs.

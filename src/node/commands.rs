@@ -12,8 +12,8 @@ use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
 use crate::shell::{clock, rt};
 use crate::wire::api::{
-    Amount, DropFolder, Dropped, Event, Failure, Folder, FolderBrief, FolderState, Get, Got, Left, Member, MeshRef,
-    Peer, Request, Response, Share, Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
+    Amount, DropFolder, Dropped, Event, Failure, FailureKind, Folder, FolderBrief, FolderState, Get, Got, Left, Member,
+    MeshRef, Peer, Request, Response, Share, Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
 };
 use crate::wire::statement::Body;
 
@@ -57,7 +57,7 @@ pub(super) fn status(shared: &Shared) -> Status {
             version: env!("CARGO_PKG_VERSION").to_string(),
             listen: addresses.into_iter().map(|ip| std::net::SocketAddr::new(ip, shared.port).to_string()).collect(),
         },
-        mesh: policy.as_ref().map(|policy| mesh_ref(policy)),
+        mesh: policy.as_ref().filter(|policy| policy.is_member(me)).map(|policy| mesh_ref(policy)),
         standing: standing(shared),
         page: None,
         peers: peers
@@ -223,7 +223,9 @@ async fn receive(shared: &Arc<Shared>, get: Get) -> Result<Got, Failure> {
         return Err(Failure::refused("this node is alone in its mesh: there is nobody to receive from")
             .hint("run `lanyard join CODE` to join another mesh"));
     }
-    let folder = find_folder(shared, &get.folder)?;
+    // Whether there is none or none that this node may see is not told apart.
+    let folder =
+        find_folder(shared, &get.folder).map_err(|failure| Failure { kind: FailureKind::Refused, ..failure })?;
     let name = folder_name(shared, folder);
     if get.inside.is_some() {
         return Err(Failure::failed(format!("cannot fetch only a part of folder {name}"))

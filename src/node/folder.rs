@@ -42,8 +42,9 @@ const ORDERS_MAX: usize = 64;
 
 /// What a worker is told.
 pub(super) enum FolderEvent {
-    /// A member that may read the folder can be reached over this control connection.
-    PeerUp(LinkSender),
+    /// A member that may read the folder can be reached over this control connection; a word with a lower number than
+    /// one before is stale.
+    PeerUp(LinkSender, u64),
     /// It cannot any more.
     PeerDown(LinkSender),
     /// A peer said how far its logs reach.
@@ -186,8 +187,8 @@ impl FolderHandle {
     }
 
     /// A peer's bulk connection can be used.
-    pub(super) async fn bulk_up(&self, link: LinkSender) {
-        let _ = self.orders.send(fetcher::Order::PeerUp(link)).await;
+    pub(super) async fn bulk_up(&self, link: LinkSender, turn: u64) {
+        let _ = self.orders.send(fetcher::Order::PeerUp(link, turn)).await;
     }
 
     /// It cannot any more.

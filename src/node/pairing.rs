@@ -77,12 +77,11 @@ impl Invitations {
         lock(&self.found).remove(instance);
     }
 
-    /// What this node has to announce: the number of an open invitation.
-    pub(super) fn announced(&self, mesh: &MeshHandle) -> Option<announce::Invitation> {
-        let open = lock(&self.open);
-        let number = *open.keys().next_back()?;
-        let policy = mesh.policy()?;
-        Some(announce::Invitation::new(number, policy.mesh_name()))
+    /// What this node has to announce: the numbers of open invitations.
+    pub(super) fn announced(&self, mesh: &MeshHandle) -> Vec<announce::Invitation> {
+        let Some(policy) = mesh.policy() else { return Vec::new() };
+        let numbers: Vec<u16> = lock(&self.open).keys().copied().collect();
+        numbers.into_iter().map(|number| announce::Invitation::new(number, policy.mesh_name())).collect()
     }
 
     /// Waits until an invitation has ended, and says how.

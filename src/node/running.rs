@@ -75,6 +75,8 @@ struct Running {
     mdns: Option<mdns::Mdns>,
     sessions: BTreeMap<LinkId, OneLink>,
     links_made: u64,
+    /// How often a link was declared the one to send on.
+    turns: u64,
     /// Why the last link to each member ended.
     last_end: BTreeMap<NodeId, String>,
     selection: Selection,
@@ -194,6 +196,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         mdns,
         sessions: BTreeMap::new(),
         links_made: 0,
+        turns: 0,
         last_end: BTreeMap::new(),
         selection,
         wake_ms: None,
@@ -442,7 +445,7 @@ impl Running {
             }
             Event::Invitations => {
                 let open = self.shared.invitations.announced(&self.shared.mesh);
-                self.listener.set_pairing(open.is_some());
+                self.listener.set_pairing(!open.is_empty());
                 if let Some(mdns) = &self.mdns {
                     mdns.invite(open).await;
                 }
@@ -565,7 +568,8 @@ impl Running {
     /// From now on this link is the one to send on.
     fn linked(&mut self, node: NodeId, purpose: Purpose, link: LinkId) {
         let Some(one) = self.sessions.get(&link) else { return };
-        let _ = one.orders.try_send(Order::Used);
+        self.turns += 1;
+        let _ = one.orders.try_send(Order::Used(self.turns));
         if purpose == Purpose::Control {
             let address = one.remote.to_string();
             let known: Vec<Address> = self

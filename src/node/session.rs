@@ -29,8 +29,8 @@ const SERVE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// What a session is told by its node.
 #[derive(Clone, Debug)]
 pub(super) enum Order {
-    /// This link is the one to send on from now on.
-    Used,
+    /// This link is the one to send on from now on. The number grows with each such word of the main loop.
+    Used(u64),
     /// These statements are new here.
     News(Vec<StatementId>),
     /// Ask for statements.
@@ -52,8 +52,9 @@ pub(super) struct Session {
     peer: NodeId,
     purpose: Purpose,
     exchange: Exchange,
-    /// Whether this link is the one to send on.
-    used: bool,
+    /// Since which word of the main loop this link is the one to send on. Sessions run side by side: what is told of
+    /// an earlier word may come later, and must not count then.
+    used: Option<u64>,
     /// Folders whose workers know of this connection.
     open: BTreeSet<FolderId>,
 }
@@ -62,7 +63,7 @@ impl Session {
     /// A session over a link that was just started.
     pub(super) fn new(shared: Arc<Shared>, link: LinkSender, purpose: Purpose) -> Self {
         let peer = link.peer();
-        Self { shared, link, peer, purpose, exchange: Exchange::new(), used: false, open: BTreeSet::new() }
+        Self { shared, link, peer, purpose, exchange: Exchange::new(), used: None, open: BTreeSet::new() }
     }
 
     /// Serves the link until it ends; returns why it did.
@@ -89,7 +90,6 @@ impl Session {
     }
 
     async fn begin(&mut self) {
-        self.used = true;
         if self.purpose == Purpose::Control {
             for message in self.shared.mesh.announce(&self.exchange) {
                 self.send(message).await;
@@ -101,8 +101,11 @@ impl Session {
 
     async fn order(&mut self, order: Order) {
         match order {
-            Order::Used => self.begin().await,
-            _ if !self.used => {}
+            Order::Used(turn) => {
+                self.used = Some(turn);
+                self.begin().await;
+            }
+            _ if self.used.is_none() => {}
             Order::Folders => self.open_folders().await,
             _ if self.purpose == Purpose::Bulk => {}
             Order::News(taken) => {
@@ -157,13 +160,14 @@ impl Session {
     /// Tells one folder of this connection, if it is the one to send on and the peer may know of the folder.
     async fn open_folder(&mut self, folder: FolderId) {
         let Some(handle) = self.shared.folder(folder) else { return };
-        if !self.used || self.open.contains(&folder) || !self.may_read(folder) {
+        let Some(turn) = self.used else { return };
+        if self.open.contains(&folder) || !self.may_read(folder) {
             return;
         }
         self.open.insert(folder);
         match self.purpose {
-            Purpose::Control => handle.tell(FolderEvent::PeerUp(self.link.clone())).await,
-            Purpose::Bulk => handle.bulk_up(self.link.clone()).await,
+            Purpose::Control => handle.tell(FolderEvent::PeerUp(self.link.clone(), turn)).await,
+            Purpose::Bulk => handle.bulk_up(self.link.clone(), turn).await,
         }
     }
 

@@ -293,7 +293,8 @@ pub(super) fn found_if_none(shared: &Shared) -> Result<Option<Founded>, Failure>
     if shared.mesh.policy().is_some() {
         return Ok(None);
     }
-    let name = format!("{}'s office", shared.mesh.record().name);
+    // Nothing of this machine: an open invitation shows the name to everyone on the network.
+    let name = String::from("Office");
     let (mesh, seed) =
         shared.mesh.found(&name).map_err(|error| Failure::failed("cannot found a mesh").because(&error))?;
     // The paper key has the form of a node id: groups of letters with a checksum.

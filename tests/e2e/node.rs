@@ -164,9 +164,8 @@ impl Node<'_> {
         let nodes = document.as_array().cloned().unwrap_or_default();
         let mut names: Vec<String> = nodes
             .iter()
-            .filter(|node| node["connected"] == true)
+            .filter(|node| node["connected"] == true && node["this"] != true)
             .filter_map(|node| node["name"].as_str())
-            .filter(|name| *name != self.name)
             .map(str::to_owned)
             .collect();
         names.sort();

@@ -88,11 +88,11 @@ fn an_invitation_is_shown_under_a_name_of_its_own_and_only_while_it_is_open() {
         let member = speaker(15_354, 1003, vec![office_key()]);
         let (as_member, _) = member.finds(1001).await;
         assert!(joiner.events.is_empty());
-        office.mdns.invite(Some(Invitation::new(4, "Harbour & Sons"))).await;
+        office.mdns.invite(vec![Invitation::new(4, "Harbour & Sons")]).await;
         let (instance, invitation) = joiner.finds(1001).await;
         assert_eq!(invitation, Some(Invitation::new(4, "Harbour & Sons")));
         assert_ne!(instance, as_member);
-        office.mdns.invite(None).await;
+        office.mdns.invite(Vec::new()).await;
         joiner.loses(&instance).await;
     });
 }

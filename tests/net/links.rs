@@ -81,7 +81,7 @@ fn a_full_queue_makes_the_sender_wait_and_loses_nothing() {
 #[test]
 fn a_consumer_that_is_busy_for_long_is_not_taken_for_a_dead_peer() {
     block_on(async {
-        let limits = Limits { ping_ms: 20, silence_ms_max: 100, ..Limits::of(Purpose::Control) };
+        let limits = Limits { ping_ms: 100, silence_ms_max: 1_000, ..Limits::of(Purpose::Control) };
         let (_a, _b, to_b, to_a) = linked(limits).await;
         let count = 60;
         let sender = to_b.sender.clone();
@@ -90,8 +90,8 @@ fn a_consumer_that_is_busy_for_long_is_not_taken_for_a_dead_peer() {
                 sender.send(content(n, 1 << 20)).await.expect("open");
             }
         });
-        // Many times the silence that is allowed.
-        rt::sleep(Duration::from_millis(1_000)).await;
+        // Three times the silence that is allowed.
+        rt::sleep(Duration::from_millis(3_000)).await;
         for n in 0..count {
             assert_eq!(to_a.message().await, content(n, 1 << 20));
         }
@@ -103,13 +103,13 @@ fn a_consumer_that_is_busy_for_long_is_not_taken_for_a_dead_peer() {
 #[test]
 fn an_idle_link_stays_up_by_signs_of_life_alone() {
     block_on(async {
-        let limits = Limits { ping_ms: 20, silence_ms_max: 100, ..Limits::of(Purpose::Control) };
+        let limits = Limits { ping_ms: 50, silence_ms_max: 1_000, ..Limits::of(Purpose::Control) };
         let (_a, _b, to_b, to_a) = linked(limits).await;
         let before = to_b.sender.counters().bytes_in();
-        rt::sleep(Duration::from_millis(600)).await;
+        rt::sleep(Duration::from_millis(2_000)).await;
         assert!(!to_b.sender.is_closed() && !to_a.sender.is_closed());
         let heard = to_b.sender.counters().bytes_in() - before;
-        assert!(heard > 0 && heard < 60 * 100, "{heard} bytes in 30 intervals");
+        assert!(heard > 0 && heard < 80 * 100, "{heard} bytes in 40 intervals");
     });
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{ContentId, RelPath};
+use crate::base::{ContentId, FileInfo, NodeId, RelPath};
 use crate::logic::sync::index::{Index, IndexError};
 use crate::logic::sync::reconcile::{self, Action, Target};
 use crate::wire::content::CHUNK_BYTES_MAX;
@@ -20,23 +20,39 @@ const CHANGED_MS: u64 = 100;
 /// Contents asked of the fetcher at once: small ones and large ones. It queues no more than that.
 const WAITING_MAX: [usize; 2] = [2048, 3];
 
+/// Places of one content that are tried before it is asked of a peer.
+const PLACES_MAX: usize = 4;
+
 /// What one pass found to do.
 #[derive(Default)]
 pub(super) struct Pass {
     /// Can be done without a content: directories, links, modes and times.
     pub(super) now: Vec<Action>,
     /// Need a content first.
-    pub(super) puts: Vec<Action>,
+    pub(super) puts: Vec<Wanted>,
     /// Removals, deepest first.
     pub(super) removals: Vec<Action>,
     /// Whether every name that differs was planned in this pass.
     pub(super) complete: bool,
 }
 
+/// An action that needs a content.
+pub(super) struct Wanted {
+    /// What is to be done.
+    pub(super) action: Action,
+    /// Whose entry it carries out: only what that node may read is reused for it.
+    pub(super) author: NodeId,
+    /// Files here that have the content.
+    pub(super) places: Vec<(RelPath, FileInfo)>,
+}
+
+/// Names that wait for a content: what is planned anew, and the name itself (a conflict copy is planned with its path).
+type Waiting = Vec<(RelPath, RelPath)>;
+
 /// What is under way.
 #[derive(Default)]
 pub(super) struct Apply {
-    waiting: BTreeMap<ContentId, (usize, Vec<RelPath>)>,
+    waiting: BTreeMap<ContentId, (usize, Waiting)>,
     counts: [usize; 2],
     names: BTreeMap<RelPath, ContentId>,
     later: BTreeMap<RelPath, u64>,
@@ -81,7 +97,7 @@ impl Apply {
             for action in actions {
                 match action.target {
                     Target::Nothing => pass.removals.push(action),
-                    _ if action.target.content().is_some() => pass.puts.push(action),
+                    _ if action.target.content().is_some() => pass.puts.push(wanted(index, action)?),
                     _ => pass.now.push(action),
                 }
             }
@@ -97,14 +113,16 @@ impl Apply {
     }
 
     /// A name waits for a content from now on. Returns whether it is the first to.
-    pub(super) fn wait_for(&mut self, content: ContentId, bytes: u64, name: RelPath) -> bool {
+    pub(super) fn wait_for(&mut self, content: ContentId, bytes: u64, action: &Action) -> bool {
+        let name = action.name.clone();
+        let planned = action.copy_of.as_ref().map_or_else(|| name.clone(), |(owner, _)| owner.clone());
         self.names.insert(name.clone(), content);
         if let Some((_, names)) = self.waiting.get_mut(&content) {
-            names.push(name);
+            names.push((planned, name));
             return false;
         }
         self.counts[class(bytes)] += 1;
-        self.waiting.insert(content, (class(bytes), vec![name]));
+        self.waiting.insert(content, (class(bytes), vec![(planned, name)]));
         true
     }
 
@@ -119,10 +137,10 @@ impl Apply {
     }
 
     /// A content is here or given up: the names that waited for it are planned again.
-    pub(super) fn release(&mut self, content: ContentId) -> Vec<RelPath> {
+    pub(super) fn release(&mut self, content: ContentId) -> Vec<(RelPath, RelPath)> {
         let Some((class, names)) = self.waiting.remove(&content) else { return Vec::new() };
         self.counts[class] -= 1;
-        names.iter().for_each(|name| {
+        names.iter().for_each(|(_, name)| {
             self.names.remove(name);
         });
         self.touch();
@@ -156,4 +174,22 @@ impl Apply {
     pub(super) fn is_idle(&self) -> bool {
         !self.dirty && self.waiting.is_empty() && self.later.is_empty()
     }
+}
+
+fn wanted(index: &mut dyn Index, action: Action) -> Result<Wanted, IndexError> {
+    let content = action.target.content().map(|(content, _)| content);
+    let record = index.path(&action.name)?.unwrap_or_default();
+    let head = record.heads.iter().find(|head| head.what().content() == content);
+    let author = match (&action.copy_of, head) {
+        (Some((_, id)), _) => id.writer.node,
+        (None, Some(head)) => head.id.writer.node,
+        (None, None) => NodeId([0; 32]),
+    };
+    let mut places = Vec::new();
+    for path in content.map_or(Ok(Vec::new()), |content| index.places_of(content, PLACES_MAX))? {
+        if let Some(disk) = index.path(&path)?.and_then(|record| record.disk) {
+            places.push((path, disk.info));
+        }
+    }
+    Ok(Wanted { action, author, places })
 }

@@ -28,7 +28,7 @@ pub(super) enum Order {
     /// Get this. The node is the one whose entry names it: only what it may read is reused for it.
     Want(Want, NodeId),
     /// A peer can be asked over this connection.
-    PeerUp(LinkSender),
+    PeerUp(LinkSender, u64),
     /// It cannot any more.
     PeerDown(LinkSender),
     /// A peer answered.
@@ -79,6 +79,8 @@ pub(super) struct Fetcher {
 struct Work {
     fetch: Fetch,
     links: BTreeMap<NodeId, LinkSender>,
+    /// The newest word about a connection of each peer.
+    turns: BTreeMap<NodeId, u64>,
     assemblies: BTreeMap<ContentId, Assembly>,
     authors: BTreeMap<ContentId, NodeId>,
     /// Requests that found a full queue.
@@ -99,6 +101,7 @@ impl Fetcher {
         let mut work = Work {
             fetch: Fetch::numbered_from(u64::from(self.slot) << crate::node::SLOT_SHIFT),
             links: BTreeMap::new(),
+            turns: BTreeMap::new(),
             assemblies: BTreeMap::new(),
             authors: BTreeMap::new(),
             unsent: std::collections::VecDeque::new(),
@@ -145,7 +148,12 @@ impl Fetcher {
                     self.begin(work, &want, list, arrived);
                 }
             }
-            Order::PeerUp(link) => {
+            Order::PeerUp(link, turn) => {
+                let newest = work.turns.entry(link.peer()).or_default();
+                if turn < *newest {
+                    return;
+                }
+                *newest = turn;
                 work.fetch.peer_up(link.peer());
                 work.links.insert(link.peer(), link);
             }

@@ -32,41 +32,24 @@ const LOOKS_MAX: usize = 2048;
 impl Worker {
     /// Looks at what is due, reads what has to be read, signs what changed.
     pub(super) fn look(&mut self, now: u64) -> Result<(), TurnError> {
-        let mut candidates = Vec::new();
-        let store = self.setup.store.clone();
-        for look in self.local.due(now, LOOKS_MAX) {
-            if let Err(error) = self.setup.disk.check_marker(self.setup.folder) {
-                self.problem(error.to_string());
-                self.apply.touch();
-                return Ok(());
-            }
-            match look {
-                Due::Below(start) => {
-                    let disk = self.setup.disk.clone();
-                    store.read(|index| look_below(index, &disk, &start, &mut candidates))?;
-                }
-                Due::One(path) => {
-                    let seen = scan::info(&self.setup.disk, &path)?;
-                    let known = store.read::<_, TurnError>(|index| index.path(&path).map_err(TurnError::from))?;
-                    match seen {
-                        Some(info) if known.as_ref().is_some_and(|known| is_as_known(known, &info)) => {}
-                        Some(info) => candidates.push(Candidate::Differs(path, info)),
-                        None if known.is_some_and(|known| known.disk.is_some()) => {
-                            // What was below a directory went with it.
-                            store.read(|index| {
-                                index.walk(&path, &mut |below, record| {
-                                    if record.disk.is_some() {
-                                        candidates.push(Candidate::Gone(below));
-                                    }
-                                    Walk::On
-                                })
-                            })?;
-                        }
-                        None => {}
-                    }
-                }
-            }
+        let looks = self.local.due(now, LOOKS_MAX);
+        if !looks.is_empty()
+            && let Err(error) = self.setup.disk.check_marker(self.setup.folder)
+        {
+            self.problem(error.to_string());
+            return Ok(());
         }
+        let disk = self.setup.disk.clone();
+        let candidates = self.setup.store.read(|index| {
+            let mut candidates = Vec::new();
+            for look in &looks {
+                match look {
+                    Due::Below(start) => look_below(index, &disk, start, &mut candidates)?,
+                    Due::One(path) => look_at(index, &disk, path, &mut candidates)?,
+                }
+            }
+            Ok::<_, TurnError>(candidates)
+        })?;
         let mut found = Vec::new();
         for candidate in candidates {
             match candidate {
@@ -74,7 +57,7 @@ impl Worker {
                     self.local.to_read.push_back((path, info));
                 }
                 Candidate::Differs(path, info) => {
-                    let Some(what) = self.what_is(&path, &info)? else { continue };
+                    let Some(what) = self.what_is(&path, &info) else { continue };
                     found.push(Found { path, seen: Some(Seen { info, what, recheck: false }) });
                 }
                 Candidate::Gone(path) => self.local.gone.push(path),
@@ -89,9 +72,10 @@ impl Worker {
             let mut found = Vec::new();
             for path in gone {
                 // Something may be there again by now.
-                match scan::info(&self.setup.disk, &path)? {
-                    None => found.push(Found { path, seen: None }),
-                    Some(_) => self.local.hint(path, true, now),
+                match scan::info(&self.setup.disk, &path) {
+                    Ok(None) => found.push(Found { path, seen: None }),
+                    Ok(Some(_)) => self.local.hint(path, true, now),
+                    Err(error) => warn!(%path, %error, "cannot be looked at; what is known of it stays"),
                 }
             }
             self.sign(found, Vec::new())?;
@@ -99,12 +83,15 @@ impl Worker {
         Ok(())
     }
 
-    fn what_is(&self, path: &RelPath, info: &FileInfo) -> Result<Option<What>, TurnError> {
-        Ok(match info.kind {
+    fn what_is(&self, path: &RelPath, info: &FileInfo) -> Option<What> {
+        match info.kind {
             Kind::Dir => Some(What::Dir),
-            Kind::Symlink => scan::link_text(&self.setup.disk, path)?.and_then(Bytes::new).map(What::Symlink),
+            // One that cannot be read is looked at again with the next change or look at everything.
+            Kind::Symlink => {
+                scan::link_text(&self.setup.disk, path).ok().flatten().and_then(Bytes::new).map(What::Symlink)
+            }
             Kind::File => None,
-        })
+        }
     }
 
     /// Reads the next files, as many as a turn may.
@@ -214,6 +201,31 @@ fn seen_file(path: RelPath, info: FileInfo, list: &ChunkList) -> Found {
     let what = What::File { bytes: list.bytes(), content: list.id() };
     let recheck = info.may_change_unseen(clock::wall_ms());
     Found { path, seen: Some(Seen { info, what, recheck }) }
+}
+
+/// Compares one name with the index.
+fn look_at(index: &dyn Look, disk: &Folder, path: &RelPath, candidates: &mut Vec<Candidate>) -> Result<(), TurnError> {
+    let known = index.path(path)?;
+    let there = match scan::info(disk, path) {
+        Ok(there) => there,
+        Err(error) => {
+            warn!(%path, %error, "cannot be looked at; what is known of it stays");
+            return Ok(());
+        }
+    };
+    match there {
+        Some(info) if known.as_ref().is_some_and(|known| is_as_known(known, &info)) => {}
+        Some(info) => candidates.push(Candidate::Differs(path.clone(), info)),
+        // What was below a directory went with it.
+        None if known.is_some_and(|known| known.disk.is_some()) => index.walk(path, &mut |below, record| {
+            if record.disk.is_some() {
+                candidates.push(Candidate::Gone(below));
+            }
+            Walk::On
+        })?,
+        None => {}
+    }
+    Ok(())
 }
 
 /// Walks a directory and the index side by side.

@@ -45,6 +45,8 @@ pub(super) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
     /// Arrival numbers of recent batches of others, with the time before which they are not passed on.
     fresh: std::collections::VecDeque<(u64, u64)>,
+    /// The newest word about a connection of each peer.
+    turns: BTreeMap<NodeId, u64>,
     /// What peers said before they were known to be up.
     early: BTreeMap<NodeId, Frontiers>,
 }
@@ -53,15 +55,20 @@ pub(super) struct Peers {
 pub(super) type Contents<'a> = dyn Fn(&RelPath) -> Option<Vec<u8>> + 'a;
 
 impl Peers {
-    /// A peer can be reached, or from now on over another connection.
-    pub(super) fn up(&mut self, link: LinkSender) {
+    /// A peer can be reached, or from now on over another connection. A stale word is not taken.
+    pub(super) fn up(&mut self, link: LinkSender, turn: u64) -> bool {
         let node = link.peer();
+        let newest = self.turns.entry(node).or_default();
+        if turn < *newest {
+            return false;
+        }
+        *newest = turn;
         if let Some(peer) = self.peers.get_mut(&node) {
             // What was under way over the other connection may be lost: back to what it reported.
             peer.has = peer.has.as_ref().map(|_| peer.reported.iter().map(|f| (f.writer, f.seq)).collect());
             peer.relayed = 0;
             peer.link = link;
-            return;
+            return true;
         }
         let peer = Peer {
             link,
@@ -73,6 +80,7 @@ impl Peers {
             behind: false,
         };
         self.peers.insert(node, peer);
+        true
     }
 
     /// What a peer said before it was known to be up.

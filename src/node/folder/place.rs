@@ -2,6 +2,7 @@
 
 use tracing::{debug, info, warn};
 
+use super::apply::Wanted;
 use super::fetcher::{Arrived, Data, Order};
 use super::worker::{TurnError, Worker};
 use crate::base::{ContentId, FileInfo, Kind, NodeId};
@@ -32,23 +33,30 @@ impl Worker {
     pub(super) fn plan(&mut self) -> Result<(), TurnError> {
         let store = self.setup.store.clone();
         let pass = store.write(false, |index| self.apply.pass(index))?;
+        debug!(
+            folder = %self.setup.name,
+            now = pass.now.len(),
+            puts = pass.puts.len(),
+            removals = pass.removals.len(),
+            complete = pass.complete,
+            "planned"
+        );
         let mut placed: Vec<Ready> = pass.now.into_iter().map(|a| (a, None)).collect();
         let mut wants_waiting = !pass.complete;
         let mut bytes = 0;
-        for action in pass.puts {
-            let Some((content, length)) = action.target.content() else { continue };
+        for wanted in pass.puts {
+            let Some((content, length)) = wanted.action.target.content() else { continue };
             if bytes > PLACE_BYTES_MAX {
                 self.apply.touch();
                 wants_waiting = true;
                 break;
             }
-            if let Some((data, list)) = self.at_hand(&action, content, length)? {
+            if let Some((data, list)) = self.at_hand(&wanted, content, length) {
                 bytes += data.len();
-                placed.push((action, Some((Source::Bytes(data), list))));
+                placed.push((wanted.action, Some((Source::Bytes(data), list))));
             } else if self.apply.has_room(length) || self.apply.is_awaited(content) {
-                let author = self.author_of(&action)?;
-                let name = action.name.clone();
-                if self.apply.wait_for(content, length, name) {
+                let Wanted { action, author, .. } = wanted;
+                if self.apply.wait_for(content, length, &action) {
                     let path = action.copy_of.map_or(action.name, |(owner, _)| owner);
                     self.unsent.push_back(Order::Want(Want { content, bytes: length, path }, author));
                 }
@@ -68,54 +76,25 @@ impl Worker {
     }
 
     /// The bytes of a small content, where they came along or are on this disk.
-    fn at_hand(
-        &mut self,
-        action: &Action,
-        content: ContentId,
-        length: u64,
-    ) -> Result<Option<(Vec<u8>, ChunkList)>, TurnError> {
+    fn at_hand(&self, wanted: &Wanted, content: ContentId, length: u64) -> Option<(Vec<u8>, ChunkList)> {
         if !is_small(length) {
-            return Ok(None);
+            return None;
         }
         if length == 0 {
             let list = ChunkList::default();
-            return Ok((list.id() == content).then(|| (Vec::new(), list)));
+            return (list.id() == content).then(|| (Vec::new(), list));
         }
-        if let Some(bytes) = self.inline.get(&content) {
-            let list = chunks_of(bytes);
-            if list.id() == content {
-                return Ok(Some((bytes.clone(), list)));
-            }
-        }
-        let places = self.setup.store.read(|look| look.places_of(content, 4))?;
-        if places.is_empty() {
-            return Ok(None);
-        }
-        let author = self.author_of(action)?;
-        for place in places {
-            if !self.setup.shared.mesh.may_read(self.setup.folder, author, &place) {
-                continue;
-            }
-            let record = self.setup.store.read(|look| look.path(&place))?;
-            let Some(there) = record.and_then(|record| record.disk) else { continue };
-            let Ok(bytes) = chunk::read_small(&self.setup.disk, &place, &there.info) else { continue };
+        let checked = |bytes: Vec<u8>| {
             let list = chunks_of(&bytes);
-            if list.id() == content {
-                return Ok(Some((bytes, list)));
-            }
+            (list.id() == content).then_some((bytes, list))
+        };
+        if let Some(came_along) = self.inline.get(&content).cloned().and_then(checked) {
+            return Some(came_along);
         }
-        Ok(None)
-    }
-
-    /// Whose entry an action carries out: only what that node may read is reused for it.
-    fn author_of(&self, action: &Action) -> Result<NodeId, TurnError> {
-        if let Some((_, id)) = &action.copy_of {
-            return Ok(id.writer.node);
-        }
-        let record = self.setup.store.read(|look| look.path(&action.name))?.unwrap_or_default();
-        let content = action.target.content().map(|(content, _)| content);
-        let head = record.heads.iter().find(|head| head.what().content() == content);
-        Ok(head.map_or(self.writer.node, |head| head.id.writer.node))
+        let mesh = &self.setup.shared.mesh;
+        let readable = wanted.places.iter().filter(|(at, _)| mesh.may_read(self.setup.folder, wanted.author, at));
+        let mut read = readable.filter_map(|(at, info)| chunk::read_small(&self.setup.disk, at, info).ok());
+        read.find_map(checked)
     }
 
     /// Places contents that the fetcher completed.
@@ -133,29 +112,27 @@ impl Worker {
         let take = self.ready.iter().take_while(|a| fits(a)).count().max(1);
         let batch: Vec<Arrived> = self.ready.drain(..take).collect();
         let store = self.setup.store.clone();
-        let mut placed = Vec::new();
-        for Arrived { content, list, data } in batch {
-            let names = self.apply.release(content);
-            let mut data = Some(data);
-            for name in names {
-                // What was wanted when it was asked for may have been replaced since.
-                let actions = store.write(false, |index| reconcile::plan(index, &name))?;
-                let fresh = actions
-                    .into_iter()
-                    .find(|action| action.name == name && action.target.content().is_some_and(|(c, _)| c == content));
-                let Some(action) = fresh else { continue };
-                let source = match data.take() {
-                    Some(Data::Bytes(bytes)) => {
-                        data = Some(Data::Bytes(bytes.clone()));
-                        Source::Bytes(bytes)
+        let placed = store.write(false, |index| {
+            let mut placed: Vec<Ready> = Vec::new();
+            for Arrived { content, list, data } in batch {
+                let mut data = Some(data);
+                for (planned, name) in self.apply.release(content) {
+                    // What was wanted when it was asked for may have been replaced since.
+                    let fresh = reconcile::plan(index, &planned)?.into_iter().find(|action| {
+                        action.name == name && action.target.content().is_some_and(|(c, _)| c == content)
+                    });
+                    // Of several names one takes it; the others then find it on this disk.
+                    if let (Some(action), Some(data)) = (fresh, data.take()) {
+                        let source = match data {
+                            Data::Bytes(bytes) => Source::Bytes(bytes),
+                            Data::Partial(partial) => Source::Partial(partial),
+                        };
+                        placed.push((action, Some((source, list.clone()))));
                     }
-                    Some(Data::Partial(partial)) => Source::Partial(partial),
-                    // A large content under several names: the others copy from the first.
-                    None => continue,
-                };
-                placed.push((action, Some((source, list.clone()))));
+                }
             }
-        }
+            Ok::<_, IndexError>(placed)
+        })?;
         self.place(placed)
     }
 
@@ -229,6 +206,14 @@ impl Worker {
         self.apply.failed(action.name.clone(), now);
     }
 
+    /// Whose change an action carried out.
+    fn author_of(&self, action: &Action) -> NodeId {
+        let record = self.setup.store.read::<_, IndexError>(|look| look.path(&action.name));
+        let record = record.ok().flatten().unwrap_or_default();
+        let newest = record.heads.iter().max_by_key(|head| head.salted.entry.time);
+        newest.map_or(self.writer.node, |head| head.id.writer.node)
+    }
+
     fn tell_done(&self, action: &Action, info: Option<FileInfo>) {
         if !self.setup.shared.bus.is_followed() {
             return;
@@ -248,7 +233,7 @@ impl Worker {
                     (_, None) => Change::Created,
                     (_, Some(_)) => Change::Changed,
                 };
-                let by = self.author_of(action).map(|node| self.setup.shared.name_of(node)).unwrap_or_default();
+                let by = self.setup.shared.name_of(self.author_of(action));
                 let bytes = info.map_or(0, |info| info.bytes);
                 Event::FileReceived { folder, path, change, bytes, by }
             }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::apply::Apply;
 use super::fetcher::{Arrived, Order};
@@ -21,7 +21,7 @@ use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::index::{IndexError, Look, Totals};
 use crate::node::mesh::FolderRules;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
-use crate::shell::disk::{DiskError, chunk};
+use crate::shell::disk::{DiskError, chunk, versions};
 use crate::shell::net::link::LinkSender;
 use crate::shell::{clock, entropy, rt};
 use crate::wire::api::{Amount, Event};
@@ -32,6 +32,8 @@ use crate::wire::statement::Frontier;
 
 /// Events taken in one turn.
 const EVENTS_PER_TURN_MAX: usize = 64;
+/// How long replaced and removed contents are kept in `.lanyard/versions`: 30 days, a month's backlog.
+const VERSIONS_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Names whose bytes are added up for `status`.
 const COUNTED_MAX: usize = 64;
 /// After a failure of index or disk, this long until the next try.
@@ -245,8 +247,10 @@ impl Worker {
 
     fn handle(&mut self, event: FolderEvent) -> Result<(), TurnError> {
         match event {
-            FolderEvent::PeerUp(link) => {
-                self.peers.up(link.clone());
+            FolderEvent::PeerUp(link, turn) => {
+                if !self.peers.up(link.clone(), turn) {
+                    return Ok(());
+                }
                 let frontiers = self.setup.store.read(|look| look.frontiers())?;
                 // A queue that is full at its start belongs to a link that is going down.
                 let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
@@ -287,7 +291,7 @@ impl Worker {
             }
             FolderEvent::Unavailable(content, error) => {
                 let now = clock::wall_ms();
-                for name in self.apply.release(content) {
+                for (name, _) in self.apply.release(content) {
                     if let Some(error) = &error {
                         self.problem(format!("cannot receive {name}: {error}"));
                     }
@@ -321,6 +325,7 @@ impl Worker {
         let now = clock::wall_ms();
         if self.complete && now >= self.next_scan_ms {
             self.next_scan_ms = now + self.setup.scan_ms;
+            self.prune(now);
             self.local.look_below(RelPath::root());
         }
         self.take(pushes)?;
@@ -339,6 +344,14 @@ impl Worker {
             self.plan()?;
         }
         self.finish_turn()
+    }
+
+    /// Lets go of replaced contents that were kept long enough.
+    fn prune(&self, now: u64) {
+        match versions::prune(&self.setup.disk, now, VERSIONS_KEEP_MS) {
+            Ok(pruned) => debug!(folder = %self.setup.name, ?pruned, "old versions"),
+            Err(error) => warn!(folder = %self.setup.name, %error, "old versions stay for now"),
+        }
     }
 
     fn finish_turn(&mut self) -> Result<(), TurnError> {

@@ -74,7 +74,7 @@ pub enum Event {
 }
 
 enum Command {
-    Invite(Option<Invitation>),
+    Invite(Vec<Invitation>),
     Rotate,
     KeysChanged,
     NetworkChanged,
@@ -97,8 +97,8 @@ impl Mdns {
             events,
             commands: received,
             member: None,
-            invited: None,
-            invitation: None,
+            invited: Vec::new(),
+            invitations: Vec::new(),
             own: VecDeque::new(),
             seen: BTreeMap::new(),
         };
@@ -106,9 +106,9 @@ impl Mdns {
         Self { commands }
     }
 
-    /// Announces an open invitation, or none any more.
-    pub async fn invite(&self, invitation: Option<Invitation>) {
-        self.command(Command::Invite(invitation)).await;
+    /// Announces these open invitations and no others, each under a name of its own.
+    pub async fn invite(&self, invitations: Vec<Invitation>) {
+        self.command(Command::Invite(invitations)).await;
     }
 
     /// Takes new random names at once.
@@ -147,8 +147,8 @@ struct Speaker {
     commands: Receiver<Command>,
     /// The names under which this node is announced now.
     member: Option<ServiceInfo>,
-    invited: Option<ServiceInfo>,
-    invitation: Option<Invitation>,
+    invited: Vec<(Invitation, ServiceInfo)>,
+    invitations: Vec<Invitation>,
     own: VecDeque<String>,
     seen: BTreeMap<String, Seen>,
 }
@@ -242,9 +242,9 @@ impl Speaker {
                     self.goodbye(daemon).await;
                     return Ok(Some(done));
                 }
-                Wake::Command(Some(Command::Invite(invitation))) => {
-                    self.invitation = invitation;
-                    self.announce_invitation(daemon)?;
+                Wake::Command(Some(Command::Invite(invitations))) => {
+                    self.invitations = invitations;
+                    self.announce_invitations(daemon)?;
                 }
                 Wake::Command(Some(Command::Rotate)) => self.rename(daemon)?,
                 Wake::Command(Some(Command::KeysChanged)) => {
@@ -259,7 +259,8 @@ impl Speaker {
                     let due = times.take(Instant::now());
                     if due.addresses {
                         daemon.set_ip_check_interval(0)?;
-                        for info in [&self.member, &self.invited].into_iter().flatten() {
+                        let invited = self.invited.iter().map(|(_, info)| info);
+                        for info in self.member.iter().chain(invited) {
                             daemon.register(info.clone())?;
                         }
                     }
@@ -284,16 +285,27 @@ impl Speaker {
             let tag = hello::tag(&key, &instance);
             self.member = Some(self.announce(daemon, &instance, &Announcement::Member(tag))?);
         }
-        self.announce_invitation(daemon)
-    }
-
-    fn announce_invitation(&mut self, daemon: &ServiceDaemon) -> Result<(), Ended> {
-        if let Some(old) = self.invited.take() {
+        // Taken back first: each gets another name.
+        for (_, old) in std::mem::take(&mut self.invited) {
             daemon.unregister(old.get_fullname())?;
         }
-        if let Some(invitation) = self.invitation.clone() {
-            let instance = self.own_name();
-            self.invited = Some(self.announce(daemon, &instance, &Announcement::Invitation(invitation))?);
+        self.announce_invitations(daemon)
+    }
+
+    fn announce_invitations(&mut self, daemon: &ServiceDaemon) -> Result<(), Ended> {
+        let open = self.invitations.clone();
+        let (kept, ended): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.invited).into_iter().partition(|(invitation, _)| open.contains(invitation));
+        self.invited = kept;
+        for (_, old) in ended {
+            daemon.unregister(old.get_fullname())?;
+        }
+        for invitation in open {
+            if self.invited.iter().all(|(announced, _)| *announced != invitation) {
+                let instance = self.own_name();
+                let info = self.announce(daemon, &instance, &Announcement::Invitation(invitation.clone()))?;
+                self.invited.push((invitation, info));
+            }
         }
         Ok(())
     }
@@ -409,7 +421,8 @@ impl Speaker {
     }
 
     async fn goodbye(&mut self, daemon: &ServiceDaemon) {
-        for info in [self.member.take(), self.invited.take()].into_iter().flatten() {
+        let invited = std::mem::take(&mut self.invited).into_iter().map(|(_, info)| info);
+        for info in self.member.take().into_iter().chain(invited) {
             if let Ok(done) = daemon.unregister(info.get_fullname()) {
                 let _ = rt::timeout(Duration::from_millis(GOODBYE_MS_MAX), done.recv_async()).await;
             }
