@@ -1,6 +1,7 @@
 //! A whole office from one seed: nodes, disks, clocks and links are models, every decision is the product's.
 //!
 //! `SIM_SEED=7 SIM_TRACE=1 cargo test --test sim one_seed` replays one run and prints what happened;
+//! `SIM_PLANT=ForgetTombstone` plants that bug in it;
 //! `SIM_SEEDS=5000 SIM_FROM=1000` sets how many runs, and from which seed.
 
 mod disk;
@@ -66,7 +67,9 @@ fn add(sum: &mut Faults, one: &Faults) {
 #[test]
 fn one_seed() {
     let Some(seed) = number("SIM_SEED") else { return };
-    let (world, result) = run(setup(seed, Plant::Nothing));
+    let planted = std::env::var("SIM_PLANT").unwrap_or_default();
+    let plant = Plant::ALL.into_iter().find(|plant| format!("{plant:?}") == planted).unwrap_or(Plant::Nothing);
+    let (world, result) = run(setup(seed, plant));
     println!("{:?}", world.setup);
     world.trace.iter().for_each(|line| println!("{line}"));
     for node in &world.nodes {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ed25519_dalek::SigningKey;
 use lanyard::base::time::HlcClock;
-use lanyard::base::{ContentId, FolderId, Level, MeshId, NodeId, RelPath, Writer};
+use lanyard::base::{ContentId, FileInfo, FolderId, Level, MeshId, NodeId, RelPath, Writer};
 use lanyard::logic::sync::index::{Index, Look, MemoryIndex, Walk};
 use lanyard::logic::sync::reconcile::{self, Action, Target};
 use lanyard::logic::sync::replica::{self, Author, Authored, Found, Push, Received, Reject, Rules, Seen};
@@ -320,8 +320,18 @@ impl Node {
         }
         let local = self.local_ms(now_ms);
         if self.plant == Plant::DoneBeforeDisk && dies {
-            let info = there.as_ref().map(|item| item.info);
-            reconcile::done(&mut self.planted(now_ms), action, info, false).expect("memory");
+            let wished = match &action.target {
+                Target::Put { what, mode, mtime } | Target::Meta { what, mode, mtime } => Some(FileInfo {
+                    kind: what.kind().expect("never a tombstone"),
+                    bytes: action.target.content().map_or(0, |(_, bytes)| bytes),
+                    mode: *mode,
+                    mtime: *mtime,
+                    ctime: *mtime,
+                    inode: 0,
+                }),
+                Target::Nothing => None,
+            };
+            reconcile::done(&mut self.planted(now_ms), action, wished, false).expect("memory");
             self.die();
             return Acted::Died;
         }

@@ -89,6 +89,14 @@ impl Planted<'_> {
 }
 
 impl Look for Planted<'_> {
+    fn arrival_count(&self) -> Result<u64> {
+        self.inner.arrival_count()
+    }
+
+    fn totals(&self) -> Result<Totals> {
+        self.inner.totals()
+    }
+
     fn path(&self, path: &RelPath) -> Result<Option<PathRecord>> {
         self.inner.path(path)
     }
@@ -108,12 +116,6 @@ impl Look for Planted<'_> {
     }
     fn arrivals(&self, from: u64, visit: &mut dyn FnMut(u64, Batch) -> Walk) -> Result<()> {
         self.inner.arrivals(from, visit)
-    }
-    fn arrival_count(&self) -> Result<u64> {
-        self.inner.arrival_count()
-    }
-    fn totals(&self) -> Result<Totals> {
-        self.inner.totals()
     }
     fn batch_of(&self, id: EntryId) -> Result<Option<(u64, Batch)>> {
         self.inner.batch_of(id)

@@ -1,6 +1,8 @@
 //! The person at one machine: edits at any moment, with what is on the disk before their eyes. Names are few, so that
 //! people meet.
 
+use std::collections::BTreeSet;
+
 use lanyard::base::{FileTime, RelPath};
 
 use crate::disk::{Body, Disk};
@@ -17,6 +19,9 @@ pub(crate) const COPY_MARK: &str = " (conflict ";
 pub(crate) struct User {
     pub(crate) saves: u64,
     trash: Vec<(RelPath, Vec<u8>)>,
+    last: Option<RelPath>,
+    /// Names whose conflict this person had a hand in. The entry that says so may come after a later save.
+    decided: BTreeSet<RelPath>,
 }
 
 /// What one person did.
@@ -124,6 +129,9 @@ impl Desk<'_> {
     /// Whoever touches a name that has conflict copies takes a decision on all of them.
     fn decide_on(&mut self, path: &RelPath) {
         let family = owner(path).unwrap_or_else(|| path.clone());
+        if is_copy(path) {
+            self.user.decided.insert(family.clone());
+        }
         for (other, item) in self.disk.walk(&RelPath::root()) {
             if is_copy(&other) && owner(&other).as_ref() == Some(&family) {
                 self.oracle.renewed(&item.body);
@@ -161,7 +169,12 @@ impl Desk<'_> {
         self.oracle.saved(self.node, &bytes);
         let in_place = self.rng.percent(50);
         let mode = if self.rng.percent(80) { 0o644 } else { 0o600 };
-        self.disk.put(path, Body::File(bytes), mode, in_place, self.now_ms);
+        let body = Body::File(bytes);
+        if self.user.decided.contains(path) {
+            self.oracle.renewed(&body);
+        }
+        self.user.last = Some(path.clone());
+        self.disk.put(path, body, mode, in_place, self.now_ms);
         true
     }
 
@@ -178,6 +191,12 @@ impl Desk<'_> {
         let deed = self.save(&path, "slyly edit")?;
         self.disk.touch(&path, before.mtime, self.now_ms);
         Some(deed)
+    }
+
+    /// Another save into the file that was saved last.
+    pub(crate) fn save_again(&mut self) -> Option<Deed> {
+        let path = self.user.last.clone().filter(|path| self.disk.file(path).is_some())?;
+        self.save(&path, "save again")
     }
 
     fn touch(&mut self) -> Option<Deed> {

@@ -62,6 +62,8 @@ pub(crate) struct World {
     links: BTreeMap<(usize, usize), bool>,
     queue: Vec<(usize, usize, Message)>,
     faulty: bool,
+    /// Machines die at commits also while the office heals.
+    fragile: bool,
     pub(crate) faults: Faults,
     /// All that was ever signed and sent.
     pub(crate) archive: Vec<Authored>,
@@ -96,6 +98,7 @@ impl World {
             links,
             queue: Vec::new(),
             faulty: true,
+            fragile: false,
             faults: Faults::default(),
             archive: Vec::new(),
             trace: Vec::new(),
@@ -123,7 +126,11 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.now_ms += if self.rng.percent(3) { self.rng.below(60_000) } else { self.rng.below(25) } as u64;
+        self.now_ms += match self.rng.below(100) {
+            0..3 => self.rng.below(60_000),
+            3..40 => 0,
+            _ => self.rng.below(25),
+        } as u64;
         let at = self.rng.below(self.nodes.len());
         match self.rng.below(100) {
             0..22 => {
@@ -131,7 +138,8 @@ impl World {
             }
             22..36 => self.look(at),
             36..50 => self.announce(at)?,
-            50..72 => self.deliver()?,
+            50..52 => self.hasty(at)?,
+            52..72 => self.deliver()?,
             72..88 => self.apply(at, 3)?,
             88..92 => self.greet(at),
             92..95 => self.cut_or_mend(),
@@ -156,13 +164,36 @@ impl World {
         let deed = (0..6).find_map(|_| desk.act())?;
         self.faults.deeds += 1;
         if self.oracle.readers.contains(&at) {
-            self.oracle.touched_by_readers.extend(deed.paths.iter().cloned());
+            let families = deed.paths.iter().filter_map(user::owner);
+            self.oracle.touched_by_readers.extend(deed.paths.iter().cloned().chain(families));
         }
         if self.nodes[at].up && self.rng.percent(85) {
             self.nodes[at].hints.extend(deed.paths.iter().cloned());
         }
         self.note(|| deed.text.clone());
         Some(deed)
+    }
+
+    /// Somebody saves, the node looks and announces, and they save again: all within one step of the clock that
+    /// stamps files.
+    fn hasty(&mut self, at: usize) -> Result<(), String> {
+        if self.deed(at).is_none() {
+            return Ok(());
+        }
+        self.look(at);
+        self.announce(at)?;
+        let node = &mut self.nodes[at];
+        let now_ms = node.local_ms(self.now_ms);
+        let (user, oracle, rng) = (&mut self.users[at], &mut self.oracle, &mut self.rng);
+        let mut desk = Desk { node: at, disk: &mut node.disk, user, oracle, rng, now_ms };
+        let Some(deed) = desk.save_again() else { return Ok(()) };
+        self.faults.deeds += 1;
+        if self.oracle.readers.contains(&at) {
+            let families = deed.paths.iter().filter_map(user::owner);
+            self.oracle.touched_by_readers.extend(deed.paths.iter().cloned().chain(families));
+        }
+        self.note(|| deed.text.clone());
+        Ok(())
     }
 
     /// Everybody at this machine throws away every conflict copy.
@@ -361,7 +392,7 @@ impl World {
                 self.deed(at);
             }
             let bytes = action.target.content().and_then(|(id, _)| self.fetch(at, id));
-            let dies = self.faulty && self.rng.percent(2);
+            let dies = (self.faulty && self.rng.percent(2)) || (self.fragile && self.rng.percent(15));
             let now_ms = self.now_ms;
             let acted = self.nodes[at].act(&action, bytes, now_ms, dies);
             self.note(|| format!("node {at} {acted:?} {} := {:?}", action.name, action.target));
@@ -423,6 +454,7 @@ impl World {
         self.now_ms += 1000;
         let before: Vec<(Vec<Frontier>, Tree, u64)> = self.nodes.iter().map(state).collect();
         for at in 0..self.nodes.len() {
+            self.nodes[at].up = true;
             self.nodes[at].scan_due = false;
             self.nodes[at].hints.clear();
             self.nodes[at].candidates.clear();
@@ -586,7 +618,10 @@ impl World {
             let before = self.nodes[at].disk.tree();
             let Some(deed) = self.deed(at) else { continue };
             let wanted = self.nodes[at].disk.tree();
-            self.heal()?;
+            self.fragile = true;
+            let healed = self.heal();
+            self.fragile = false;
+            healed?;
             self.judge()?;
             let family = |path: &RelPath| user::owner(path).unwrap_or_else(|| path.clone());
             let disputed: BTreeSet<RelPath> =

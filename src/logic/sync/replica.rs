@@ -325,10 +325,8 @@ fn absorb(
                 return reconcile::mark(index, &owner);
             }
         }
-        if !may || !author.rules.permits(author.writer.node, &owner, Level::Write) {
-            return stay_local(index, &path, record, seen);
-        }
-        return settle(index, (path, record), (owner, loser), seen, drafts, settled);
+        let may = may && author.rules.permits(author.writer.node, &owner, Level::Write);
+        return settle(index, may, (path, record), (owner, loser), seen, drafts, settled);
     }
     let implied = known.as_ref().is_some_and(|disk| disk.version == VersionVector::default());
     match (known, seen) {
@@ -362,8 +360,7 @@ fn absorb(
             Ok(())
         }
         (known, Some(seen)) => {
-            let other = known.as_ref().is_none_or(|known| known.what != seen.what);
-            if other && !is_last(index, &path, &record)? && adopt(index, &path, &mut record, &seen)? {
+            if !is_last(index, &path, &record, &seen)? && adopt(index, &path, &mut record, &seen)? {
                 return Ok(());
             }
             if !may {
@@ -413,9 +410,16 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
         return Ok(false);
     }
     let below = seen.what == What::Dir && reconcile::lives_below(&*index, path)?;
+    // Where the content is as before, mode and time must be the version's too: else a user changed them.
+    let was_here = record.disk.as_ref().is_some_and(|disk| disk.what == seen.what);
+    let is_new = |entry: &Entry| {
+        let timed = entry.what != What::Dir;
+        let exact = (entry.mode == seen.info.mode) && (!timed || entry.mtime == seen.info.mtime);
+        entry.what == seen.what && (!was_here || exact)
+    };
     let version = match conflict::view(record, below).main {
-        Main::Head(head) if *head.what() == seen.what => head.version().clone(),
-        Main::ImpliedDir if seen.what == What::Dir => VersionVector::default(),
+        Main::Head(head) if is_new(&head.salted.entry) => head.version().clone(),
+        Main::ImpliedDir if seen.what == What::Dir && !was_here => VersionVector::default(),
         Main::Nothing
             if record.disk.is_none() && is_deleted(record, &seen.what) && index.note(SCANNED_NOTE)?.is_none() =>
         {
@@ -432,8 +436,8 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
 
 /// Whether what was under the name is a version that still counts and does not lie beside it: then no commit replaced
 /// it, since that would have put it beside first, but a user did.
-fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord) -> Result<bool> {
-    let Some(disk) = &record.disk else { return Ok(false) };
+fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord, seen: &Seen) -> Result<bool> {
+    let Some(disk) = record.disk.as_ref().filter(|disk| disk.what != seen.what) else { return Ok(false) };
     let Some(head) = record.heads.iter().find(|head| *head.what() == disk.what) else { return Ok(false) };
     let Some(copy) = reconcile::copy_name(index, path, head)? else { return Ok(false) };
     let beside = index.path(&copy)?.and_then(|copy| copy.disk);
@@ -458,29 +462,32 @@ fn stay_local(index: &mut dyn Index, path: &RelPath, mut record: PathRecord, see
 /// interrupted before it was noted may have removed it, or the name is about to go to another.
 fn settle(
     index: &mut dyn Index,
+    may: bool,
     (path, mut record): (RelPath, PathRecord),
     (owner, loser): (RelPath, EntryId),
     seen: Option<Seen>,
     drafts: &mut Vec<Draft>,
     settled: &mut Settled,
 ) -> Result<()> {
+    let mut owning = index.path(&owner)?.unwrap_or_default();
+    let named = owning.disk.as_ref().map(|disk| disk.what.clone());
+    let lost = owning.head(loser).map(|head| head.what().clone()).filter(|lost| named.as_ref() != Some(lost));
+    if !may && (lost.is_some() || seen.is_some()) {
+        return stay_local(index, &path, record, seen);
+    }
     record.copy_of = None;
     record.disk = None;
     index.put_path(&path, &record)?;
-    if let Some(seen) = seen {
-        drafts.push(draft_of(path.clone(), seen, None, VersionVector::default()));
-    }
-    let Some(mut owning) = index.path(&owner)? else { return Ok(()) };
     owning.copies.retain(|name| *name != path);
     index.put_path(&owner, &owning)?;
-    let Some(lost) = owning.head(loser).map(|head| head.what().clone()) else { return Ok(()) };
-    let below = reconcile::lives_below(&*index, &owner)?;
-    let named = matches!(conflict::view(&owning, below).main, Main::Head(head) if *head.what() == lost);
-    if owning.disk.is_some_and(|disk| disk.what == lost) {
-        return reconcile::mark(index, &owner);
+    if let Some(seen) = seen {
+        drafts.push(draft_of(path, seen, None, VersionVector::default()));
     }
+    let Some(lost) = lost else { return reconcile::mark(index, &owner) };
     // Equal losers go together: only one of them lies on the disk. One that is about to get the name goes alone.
-    let is_meant = |head: &&Head| *head.what() == lost && (!named || head.id == loser);
+    let below = reconcile::lives_below(&*index, &owner)?;
+    let is_next = matches!(conflict::view(&owning, below).main, Main::Head(head) if *head.what() == lost);
+    let is_meant = |head: &&Head| *head.what() == lost && (!is_next || head.id == loser);
     let twins = joined(owning.heads.iter().filter(is_meant));
     settled.entry(owner).or_insert_with(|| (lost, VersionVector::default())).1.join(&twins);
     Ok(())

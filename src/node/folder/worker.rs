@@ -19,6 +19,7 @@ use super::{FolderEvent, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::index::{IndexError, Look, Totals};
+use crate::logic::sync::replica;
 use crate::node::mesh::FolderRules;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
 use crate::shell::disk::{DiskError, chunk, versions};
@@ -334,9 +335,13 @@ impl Worker {
             self.look(now)?;
         }
         // What is here already is taken over before anything is fetched.
-        self.looked |= self.complete && self.local.is_idle();
         if !self.looked {
-            return self.finish_turn();
+            if !self.complete || !self.local.is_idle() {
+                return self.finish_turn();
+            }
+            // From now on a file that equals a deleted one was put back by a user.
+            self.setup.store.write(false, |index| index.put_note(replica::SCANNED_NOTE, &[1]))?;
+            self.looked = true;
         }
         self.place_ready()?;
         let later = self.removals_ms.is_some_and(|at| at <= clock::wall_ms());
