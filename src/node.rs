@@ -10,6 +10,7 @@ mod folder;
 mod mesh;
 mod pairing;
 pub mod places;
+mod receiving;
 mod record;
 mod running;
 mod session;

@@ -31,6 +31,10 @@ pub(super) fn print(screen: &Screen, folders: &[Folder]) -> Result<(), Stop> {
         if let Some(why) = &folder.why {
             screen.line(format_args!("{}: {}", plain(&folder.name), plain(why)))?;
         }
+        if !folder.parts.is_empty() {
+            let parts: Vec<String> = folder.parts.iter().map(|part| plain(part.as_str())).collect();
+            screen.line(format_args!("{}: only {} of it is received here", plain(&folder.name), parts.join(", ")))?;
+        }
         if folder.local_only > 0 {
             let changes = count(folder.local_only, "change");
             screen

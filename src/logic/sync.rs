@@ -1,4 +1,4 @@
-//! Replication of one folder, in order of travel: index, reconcile, conflict, replica, fetch, verify.
+//! Replication of one folder, in order of travel: index, reconcile, conflict, replica, selection, fetch, verify.
 //!
 //! Everything here is a decision over an `Index`; the shells bring what was seen and carry out what is planned.
 
@@ -10,4 +10,5 @@ pub mod reconcile;
 pub mod replica;
 
 pub mod scan;
+pub mod selection;
 pub mod verify;

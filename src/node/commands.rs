@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
-use super::{Shared, lock, pairing, running, sharing};
+use super::{Shared, lock, pairing, receiving, running, sharing};
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
 use crate::shell::{clock, rt};
 use crate::wire::api::{
-    Amount, DropFolder, Dropped, Event, Failure, FailureKind, Folder, FolderBrief, FolderState, Get, Got, Left, Member,
-    MeshRef, Peer, Request, Response, Share, Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
+    Amount, Event, Failure, Folder, FolderBrief, FolderState, Left, Member, MeshRef, Peer, Request, Response, Share,
+    Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
 };
 use crate::wire::statement::Body;
 
@@ -30,8 +30,8 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
             let path = sharing::to_path(&path);
             sharing::share(shared, &path, name, everyone.unwrap_or(Level::Write)).await.map(Response::Shared)
         }
-        Request::Get(get) => receive(shared, get).await.map(Response::Got),
-        Request::Drop(drop) => drop_folder(shared, drop).await.map(Response::Dropped),
+        Request::Get(get) => receiving::get(shared, get).await.map(Response::Got),
+        Request::Drop(drop) => receiving::drop_folder(shared, drop).await.map(Response::Dropped),
         Request::Invite(invite) => pairing::invite(shared, invite).await.map(Response::Invitation),
         Request::InviteOutcome(asked) => shared.invitations.outcome(&asked.id).await.map(Response::InvitationOutcome),
         Request::Join(join) => pairing::join(shared, join).await.map(Response::Joined),
@@ -153,10 +153,8 @@ fn folders(shared: &Shared) -> Vec<Folder> {
 pub(super) fn folder(shared: &Shared, id: FolderId) -> Option<Folder> {
     let policy = shared.mesh.policy()?;
     let state = policy.folder(id)?;
-    let place = match shared.mesh.record().place(id) {
-        Some(Place::At(path)) => Some(path.clone()),
-        _ => None,
-    };
+    let record = shared.mesh.record();
+    let place = record.place(id).and_then(Place::at).cloned();
     let running = shared.folder(id).map(|handle| handle.status());
     let nothing = Amount { files: 0, bytes: 0 };
     let (state_word, why) = match &running {
@@ -174,6 +172,7 @@ pub(super) fn folder(shared: &Shared, id: FolderId) -> Option<Folder> {
         local: running.as_ref().map_or(nothing, |s| Amount { files: s.local.files, bytes: s.local.bytes }),
         need: running.as_ref().map_or(nothing, |s| Amount { files: s.need.files, bytes: s.need.bytes }),
         local_only: running.as_ref().map_or(0, |s| s.local_only),
+        parts: record.place(id).map(|place| place.inside().to_vec()).unwrap_or_default(),
     })
 }
 
@@ -187,7 +186,7 @@ pub(super) fn folder_name(shared: &Shared, id: FolderId) -> String {
 pub(super) fn brief(shared: &Shared, policy: &Policy, id: FolderId, node: NodeId) -> Option<FolderBrief> {
     let state = policy.folder(id)?;
     let path = match shared.mesh.record().place(id) {
-        Some(Place::At(path)) if node == shared.mesh.node() => Some(path.clone()),
+        Some(place) if node == shared.mesh.node() => place.at().cloned(),
         _ => None,
     };
     let level = policy.level(node, id, &RelPath::root(), clock::wall_ms());
@@ -215,62 +214,6 @@ pub(super) fn find_folder(shared: &Shared, wanted: &str) -> Result<FolderId, Fai
         _ => Err(Failure::failed(format!("several folders are named {wanted}"))
             .hint("name it by its id; `lanyard folders --json` shows it")),
     }
-}
-
-async fn receive(shared: &Arc<Shared>, get: Get) -> Result<Got, Failure> {
-    let _one = shared.changing.lock().await;
-    if standing(shared) == Standing::Alone {
-        return Err(Failure::refused("this node is alone in its mesh: there is nobody to receive from")
-            .hint("run `lanyard join CODE` to join another mesh"));
-    }
-    // Whether there is none or none that this node may see is not told apart.
-    let folder =
-        find_folder(shared, &get.folder).map_err(|failure| Failure { kind: FailureKind::Refused, ..failure })?;
-    let name = folder_name(shared, folder);
-    if get.inside.is_some() {
-        return Err(Failure::failed(format!("cannot fetch only a part of folder {name}"))
-            .hint(format!("receive the whole folder with `lanyard get {name} PATH`")));
-    }
-    if let Some(Place::At(path)) = shared.mesh.record().place(folder) {
-        return Err(Failure::failed(format!("folder {name} is received already, at {}", path.as_str()))
-            .hint(format!("to receive it elsewhere, first run `lanyard drop {name}`")));
-    }
-    let wanted = match &get.path {
-        Some(path) => sharing::to_path(path),
-        None => {
-            let into = sharing::receive_into(shared);
-            std::fs::create_dir_all(&into)
-                .map_err(|error| Failure::failed(format!("cannot make {}", into.display())).because(&error))?;
-            into.join(&name)
-        }
-    };
-    let (path, made_directory) = sharing::usable(shared, &wanted, "receive into")?;
-    sharing::place(shared, folder, &path)?;
-    sharing::start(shared, folder, path.clone(), sharing::History::Fetched).await?;
-    let folder = self::folder(shared, folder).ok_or_else(|| Failure::failed("the folder has ended already"))?;
-    let path = folder
-        .path
-        .clone()
-        .unwrap_or_else(|| crate::wire::api::PathText::from_bytes(path.as_os_str().as_encoded_bytes()));
-    Ok(Got { folder, path, made_directory })
-}
-
-async fn drop_folder(shared: &Arc<Shared>, asked: DropFolder) -> Result<Dropped, Failure> {
-    let _one = shared.changing.lock().await;
-    let folder = find_folder(shared, &asked.folder)?;
-    let name = folder_name(shared, folder);
-    let Some(Place::At(path)) = shared.mesh.record().place(folder).cloned() else {
-        return Err(Failure::failed(format!("folder {name} is not received here")));
-    };
-    shared
-        .mesh
-        .remember(|record| {
-            record.folders.insert(folder.to_hex(), Place::Dropped);
-        })
-        .map_err(|error| Failure::failed("cannot write this node's record").because(&error))?;
-    sharing::end(shared, folder, &sharing::to_path(&path)).await;
-    let _ = shared.to_loop.send(running::Event::Dropped(folder)).await;
-    Ok(Dropped { name, path })
 }
 
 async fn leave(shared: &Arc<Shared>) -> Result<Left, Failure> {

@@ -23,6 +23,7 @@ use futures_lite::future;
 
 use crate::base::{ContentId, FileInfo, FolderId, MeshId, NodeId, RelPath};
 use crate::logic::sync::index::{IndexError, Totals};
+use crate::logic::sync::selection::Selection;
 use crate::node::Shared;
 use crate::shell::disk::{DiskError, Folder, chunk::ReadError};
 use crate::shell::net::link::LinkSender;
@@ -63,6 +64,8 @@ pub(super) enum FolderEvent {
     Read(RelPath, FileInfo, Result<ChunkList, ReadError>),
     /// The rules may have changed.
     Rules,
+    /// From now on this is wanted on this disk.
+    Select(Selection),
     /// Look at everything.
     LookAgain,
     /// Look at everything; answer when nothing is left to do.
@@ -129,6 +132,8 @@ pub(super) struct Setup {
     pub(super) slot: u16,
     /// Whether its history begins here: this node has just made the folder.
     pub(super) begins: bool,
+    /// What of it is wanted on this disk.
+    pub(super) selection: Selection,
     /// What all parts of the node share.
     pub(super) shared: Arc<Shared>,
     /// Milliseconds between looks at everything.

@@ -580,7 +580,7 @@ async fn take_over(
                 }
             },
         };
-        sharing::place(shared, folder, &root)?;
+        sharing::place(shared, folder, super::record::Place::At(sharing::to_text(&root)))?;
         sharing::start(shared, folder, root, history).await?;
         merged.push(Merged { name, path: root_text, into_existing: existing.is_some() });
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{DiscoveryKey, FolderId, MeshId, NodeId};
+use crate::base::{DiscoveryKey, FolderId, MeshId, NodeId, RelPath};
+use crate::logic::sync::selection::Selection;
 use crate::shell::home::{self, HomeError};
 use crate::wire::api::PathText;
 use crate::wire::message::KeyInUse;
@@ -83,6 +84,13 @@ struct KeyRecord {
 pub(super) enum Place {
     /// It is shared or received here.
     At(PathText),
+    /// Some paths of it are received here, with all below them.
+    Parts {
+        /// Where.
+        at: PathText,
+        /// Which, inside the folder.
+        inside: Vec<PathText>,
+    },
     /// It is not received here, on purpose.
     Dropped,
 }
@@ -95,6 +103,33 @@ pub(super) struct Contact {
     pub(super) addresses: Vec<String>,
     /// Milliseconds since 1970 UTC.
     pub(super) last_seen_ms: Option<u64>,
+}
+
+impl Place {
+    /// Where the folder is; `None` if it is not here.
+    pub(super) fn at(&self) -> Option<&PathText> {
+        match self {
+            Self::At(at) | Self::Parts { at, .. } => Some(at),
+            Self::Dropped => None,
+        }
+    }
+
+    /// The paths of it that are received, where not all are.
+    pub(super) fn inside(&self) -> &[PathText] {
+        match self {
+            Self::Parts { inside, .. } => inside,
+            Self::At(_) | Self::Dropped => &[],
+        }
+    }
+
+    /// What of the folder is wanted here; `None` if it names too many paths.
+    pub(super) fn selection(&self) -> Option<Selection> {
+        let valid = |text: &PathText| RelPath::new(text.to_bytes()).ok();
+        match self {
+            Self::Parts { inside, .. } => Selection::of(inside.iter().filter_map(valid)),
+            Self::At(_) | Self::Dropped => Some(Selection::all()),
+        }
+    }
 }
 
 impl Record {

@@ -37,8 +37,7 @@ pub(super) async fn start_all(shared: &Arc<Shared>) {
     }
     let visible = policy.visible_folders(me, clock::wall_ms());
     for folder in visible {
-        let Some(Place::At(path)) = shared.mesh.record().place(folder).cloned() else { continue };
-        let root = to_path(&path);
+        let Some(root) = shared.mesh.record().place(folder).and_then(Place::at).map(to_path) else { continue };
         if let Err(failure) = start(shared, folder, root, History::AsKept).await {
             shared.alert(one_line(&failure), failure.hint);
         }
@@ -86,8 +85,10 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
     for folder in visible {
         let known = shared.mesh.record().place(folder).cloned();
         match known {
-            Some(Place::At(path)) if shared.folder(folder).is_none() => {
-                if let Err(failure) = start(shared, folder, to_path(&path), History::AsKept).await {
+            Some(place) => {
+                if let Some(path) = place.at().filter(|_| shared.folder(folder).is_none())
+                    && let Err(failure) = start(shared, folder, to_path(path), History::AsKept).await
+                {
                     shared.alert(one_line(&failure), failure.hint);
                 }
             }
@@ -100,7 +101,6 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
                     shared.alert(one_line(&failure), failure.hint);
                 }
             }
-            Some(_) => {}
         }
     }
     for handle in shared.folders().into_values() {
@@ -120,7 +120,7 @@ async fn receive(shared: &Arc<Shared>, folder: FolderId, name: &str) -> Result<(
         Failure::failed(format!("cannot make {} for folder {name}", path.display())).because(&error)
     })?;
     info!(folder = name, path = %path.display(), "received here from now on");
-    place(shared, folder, &path)?;
+    place(shared, folder, Place::At(to_text(&path)))?;
     start(shared, folder, path, History::Fetched).await
 }
 
@@ -200,6 +200,7 @@ fn start_now(shared: &Arc<Shared>, folder: FolderId, root: PathBuf, history: His
         store: opened.store,
         slot,
         begins: history == History::Begins,
+        selection: shared.mesh.record().place(folder).and_then(Place::selection).unwrap_or_default(),
         shared: shared.clone(),
         scan_ms: shared.config.scan.interval_s * 1000,
     })
@@ -258,7 +259,7 @@ pub(super) async fn share(
     };
     let founded = found_if_none(shared)?;
     let folder = create(shared, &name, everyone)?;
-    place(shared, folder, &path)?;
+    place(shared, folder, Place::At(to_text(&path)))?;
     start(shared, folder, path, History::Begins).await?;
     let folder = commands::folder(shared, folder).ok_or_else(|| Failure::failed("the folder has ended already"))?;
     Ok(SharedAnswer { folder, made_directory, everyone, founded })
@@ -303,12 +304,11 @@ pub(super) fn found_if_none(shared: &Shared) -> Result<Option<Founded>, Failure>
 }
 
 /// Remembers where a folder is.
-pub(super) fn place(shared: &Shared, folder: FolderId, path: &Path) -> Result<(), Failure> {
-    let at = PathText::from_bytes(path.as_os_str().as_bytes());
+pub(super) fn place(shared: &Shared, folder: FolderId, place: Place) -> Result<(), Failure> {
     shared
         .mesh
         .remember(|record| {
-            record.folders.insert(folder.to_hex(), Place::At(at));
+            record.folders.insert(folder.to_hex(), place);
         })
         .map_err(|error: MeshError| Failure::failed("cannot write this node's record").because(&error))
 }
@@ -321,10 +321,7 @@ pub(super) fn at_path(shared: &Shared, path: &Path) -> Option<FolderId> {
 /// Every folder with its root.
 pub(super) fn placed(shared: &Shared) -> Vec<(FolderId, PathBuf)> {
     let record = shared.mesh.record();
-    let place = |(folder, place): (&String, &Place)| match place {
-        Place::At(path) => Some((FolderId::from_hex(folder)?, to_path(path))),
-        Place::Dropped => None,
-    };
+    let place = |(folder, place): (&String, &Place)| Some((FolderId::from_hex(folder)?, to_path(place.at()?)));
     record.folders.iter().filter_map(place).collect()
 }
 
@@ -385,6 +382,11 @@ fn name_of(path: &Path) -> Result<String, Failure> {
 /// A path as the API has it, for the file system.
 pub(super) fn to_path(text: &PathText) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(&text.to_bytes()))
+}
+
+/// A path of the file system, for the API.
+pub(super) fn to_text(path: &Path) -> PathText {
+    PathText::from_bytes(path.as_os_str().as_bytes())
 }
 
 fn one_line(failure: &Failure) -> String {

@@ -34,6 +34,7 @@ fn folder() -> Folder {
         local: Amount { files: 1204, bytes: 52_300_000 },
         need: Amount { files: 1, bytes: 1550 },
         local_only: 0,
+        parts: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::base::{ContentId, FileInfo, NodeId, RelPath};
 use crate::logic::sync::index::{Index, IndexError};
 use crate::logic::sync::reconcile::{self, Action, Target};
+use crate::logic::sync::selection::Selection;
 use crate::wire::content::CHUNK_BYTES_MAX;
 
 /// How many names one pass plans; the rest is planned by the next pass.
@@ -59,6 +60,7 @@ pub(super) struct Apply {
     cursor: Option<RelPath>,
     dirty: bool,
     again: bool,
+    selection: Selection,
 }
 
 fn class(bytes: u64) -> usize {
@@ -66,6 +68,12 @@ fn class(bytes: u64) -> usize {
 }
 
 impl Apply {
+    /// From now on this is wanted here. What is more than before has to be marked.
+    pub(super) fn select(&mut self, selection: Selection) {
+        self.selection = selection;
+        self.touch();
+    }
+
     /// Names may have been added to those that differ.
     pub(super) fn touch(&mut self) {
         self.dirty = true;
@@ -88,6 +96,10 @@ impl Apply {
         self.dirty = !last_page || again;
         for name in names {
             if self.names.contains_key(&name) || self.later.contains_key(&name) {
+                continue;
+            }
+            if !self.selection.covers(&name) && index.path(&name)?.is_none_or(|record| record.disk.is_none()) {
+                index.put_need(&name, false)?;
                 continue;
             }
             let actions = reconcile::plan(index, &name)?;

@@ -20,10 +20,12 @@ use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::index::{IndexError, Look, Totals};
 use crate::logic::sync::replica;
+use crate::logic::sync::selection::Selection;
 use crate::node::mesh::FolderRules;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
 use crate::shell::disk::{DiskError, chunk, versions};
 use crate::shell::net::link::LinkSender;
+use crate::shell::store::Store;
 use crate::shell::{clock, entropy, rt};
 use crate::wire::api::{Amount, Event};
 use crate::wire::batch::What;
@@ -125,7 +127,7 @@ impl Worker {
         let mut local = Local::default();
         local.look_below(RelPath::root());
         let mut apply = Apply::default();
-        apply.touch();
+        apply.select(follow(&setup.store, setup.selection.clone())?);
         Ok(Self {
             next_scan_ms: clock::wall_ms() + setup.scan_ms,
             setup,
@@ -311,6 +313,10 @@ impl Worker {
                 for link in links {
                     self.ask_holes(&link)?;
                 }
+            }
+            FolderEvent::Select(selection) => {
+                let selection = follow(&self.setup.store, selection)?;
+                self.apply.select(selection);
             }
             FolderEvent::LookAgain => self.local.look_below(RelPath::root()),
             FolderEvent::Wait(done) => {
@@ -519,6 +525,17 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Marks what a selection wants beyond the one before.
+fn follow(store: &Store, selection: Selection) -> Result<Selection, IndexError> {
+    if !store.read(|look| selection.is_followed(look))? {
+        let mut from = Some(RelPath::root());
+        while let Some(at) = from {
+            from = store.write(false, |index| selection.follow(index, &at))?;
+        }
+    }
+    Ok(selection)
 }
 
 fn report_watch(setup: &Setup, error: &WatchError) {

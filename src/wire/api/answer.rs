@@ -198,6 +198,9 @@ pub struct Folder {
     /// Changes made here that are not spread, because this node may not write there.
     #[serde(default)]
     pub local_only: u64,
+    /// The paths inside that are received here; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PathText>,
 }
 
 /// A folder in a sentence.
