@@ -36,7 +36,7 @@ pub enum PathError {
     #[error("the path has an empty name, '.', '..' or a NUL byte in it")]
     Unsafe,
     /// Inside `.lanyard`.
-    #[error("names starting with '.lanyard' in the root of a folder belong to lanyard itself")]
+    #[error("'.lanyard' in the root of a folder belongs to lanyard itself")]
     Reserved,
 }
 

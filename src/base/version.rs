@@ -17,6 +17,7 @@ pub struct Writer {
 
 /// For each writer the highest sequence number seen; sorted by writer, no zero numbers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(Writer, u64)>")]
 pub struct VersionVector(Vec<(Writer, u64)>);
 
 /// How two versions of one path relate.
@@ -30,6 +31,14 @@ pub enum Causality {
     After,
     /// Neither has seen the other.
     Concurrent,
+}
+
+impl TryFrom<Vec<(Writer, u64)>> for VersionVector {
+    type Error = &'static str;
+
+    fn try_from(components: Vec<(Writer, u64)>) -> Result<Self, Self::Error> {
+        Self::from_sorted(components).ok_or("a version vector is sorted by writer and has no zeros")
+    }
 }
 
 impl VersionVector {

@@ -126,7 +126,7 @@ pub struct Entry {
     pub what: What,
     /// Permission bits, within `MODE_BITS`; 0 for symlinks and tombstones.
     pub mode: Mode,
-    /// Modification time; zero for directories and tombstones.
+    /// Modification time; writers put zero for directories and tombstones, readers pass over it.
     pub mtime: FileTime,
     /// When it was authored.
     pub time: Hlc,

@@ -254,26 +254,26 @@ pub enum Answer {
 impl Message {
     /// The message in its envelope.
     pub fn encode(&self) -> Vec<u8> {
-        let (kind, critical, body) = match self {
-            Self::Hello(m) => (kind::HELLO, true, codec::encode(m)),
-            Self::Ping(m) => (kind::PING, true, codec::encode(m)),
-            Self::Pong(m) => (kind::PONG, true, codec::encode(m)),
-            Self::Bye(m) => (kind::BYE, true, codec::encode(m)),
-            Self::StatementHeads(m) => (kind::STATEMENT_HEADS, true, codec::encode(m)),
-            Self::StatementWant(m) => (kind::STATEMENT_WANT, true, codec::encode(m)),
-            Self::Statements(m) => (kind::STATEMENTS, true, codec::encode(m)),
-            Self::DiscoveryKey(m) => (kind::DISCOVERY_KEY, true, codec::encode(m)),
-            Self::Addresses(m) => (kind::ADDRESSES, false, codec::encode(m)),
-            Self::Frontiers(m) => (kind::FRONTIERS, true, codec::encode(m)),
-            Self::BatchPush(m) => (kind::BATCH_PUSH, true, codec::encode(m)),
-            Self::EntryWant(m) => (kind::ENTRY_WANT, true, codec::encode(m)),
-            Self::Subscribe(m) => (kind::SUBSCRIBE, true, codec::encode(m)),
-            Self::Applied(m) => (kind::APPLIED, true, codec::encode(m)),
-            Self::ContentWant(m) => (kind::CONTENT_WANT, true, codec::encode(m)),
-            Self::Content(m) => (kind::CONTENT, true, codec::encode(m)),
-            Self::Unknown(kind) => (*kind, false, Vec::new()),
+        let (kind, body) = match self {
+            Self::Hello(m) => (kind::HELLO, codec::encode(m)),
+            Self::Ping(m) => (kind::PING, codec::encode(m)),
+            Self::Pong(m) => (kind::PONG, codec::encode(m)),
+            Self::Bye(m) => (kind::BYE, codec::encode(m)),
+            Self::StatementHeads(m) => (kind::STATEMENT_HEADS, codec::encode(m)),
+            Self::StatementWant(m) => (kind::STATEMENT_WANT, codec::encode(m)),
+            Self::Statements(m) => (kind::STATEMENTS, codec::encode(m)),
+            Self::DiscoveryKey(m) => (kind::DISCOVERY_KEY, codec::encode(m)),
+            Self::Addresses(m) => (kind::ADDRESSES, codec::encode(m)),
+            Self::Frontiers(m) => (kind::FRONTIERS, codec::encode(m)),
+            Self::BatchPush(m) => (kind::BATCH_PUSH, codec::encode(m)),
+            Self::EntryWant(m) => (kind::ENTRY_WANT, codec::encode(m)),
+            Self::Subscribe(m) => (kind::SUBSCRIBE, codec::encode(m)),
+            Self::Applied(m) => (kind::APPLIED, codec::encode(m)),
+            Self::ContentWant(m) => (kind::CONTENT_WANT, codec::encode(m)),
+            Self::Content(m) => (kind::CONTENT, codec::encode(m)),
+            Self::Unknown(kind) => return Envelope::seal(*kind, false, &[]),
         };
-        Envelope::seal(kind, critical, &body)
+        Envelope::seal(kind, is_critical(kind), &body)
     }
 
     /// Reads a message. An unknown critical kind is an error, an unknown other one is `Unknown`.
@@ -282,7 +282,7 @@ impl Message {
             codec::decode("message", body, FRAME_BYTES_MAX)
         }
         let Envelope { kind, critical, body } = Envelope::open(bytes)?;
-        match kind {
+        let message = match kind {
             kind::HELLO => take(body).map(Self::Hello),
             kind::PING => take(body).map(Self::Ping),
             kind::PONG => take(body).map(Self::Pong),
@@ -299,8 +299,14 @@ impl Message {
             kind::APPLIED => take(body).map(Self::Applied),
             kind::CONTENT_WANT => take(body).map(Self::ContentWant),
             kind::CONTENT => take(body).map(Self::Content),
-            unknown if critical => Err(DecodeError::UnknownKind(unknown)),
-            unknown => Ok(Self::Unknown(unknown)),
-        }
+            unknown if critical => return Err(DecodeError::UnknownKind(unknown)),
+            unknown => return Ok(Self::Unknown(unknown)),
+        }?;
+        if critical == is_critical(kind) { Ok(message) } else { Err(DecodeError::NotCanonical("message")) }
     }
+}
+
+/// Whether a node that does not know this kind must end the link instead of passing over it.
+fn is_critical(kind: u16) -> bool {
+    kind != kind::ADDRESSES
 }

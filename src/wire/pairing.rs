@@ -109,6 +109,9 @@ impl Message {
             codec::decode("pairing message", body, PAIRING_FRAME_BYTES_MAX)
         }
         let envelope = Envelope::open(bytes)?;
+        if !envelope.critical {
+            return Err(DecodeError::NotCanonical("pairing message"));
+        }
         match envelope.kind {
             kind::PAIR_START => take(envelope.body).map(Self::Start),
             kind::PAIR_REPLY => take(envelope.body).map(Self::Reply),

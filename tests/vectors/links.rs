@@ -164,6 +164,8 @@ pub(crate) fn messages() -> Vec<Case> {
     let refused = |name: &str, kind: u16, body: &[u8]| case(AS, name, seal(kind, body));
     let mut cases: Vec<Case> = all_messages().iter().map(|(name, m)| case(AS, name, m.encode())).collect();
     cases.extend([
+        case(AS, "content, without its critical bit", [3, 0x31, 0, 0, 0, 0, 3, 0xac, 2, 4]),
+        case(AS, "addresses, with a critical bit", [3, 0x14, 1, 0, 0, 0, 1, 0]),
         case(AS, "nothing", []),
         case(AS, "a later kind that is critical", seal(0x03ff, b"")),
         case(AS, "a statement's kind", seal(kind::GRANT, b"")),
@@ -251,6 +253,7 @@ pub(crate) fn pairing_messages() -> Vec<Case> {
         case(AS, "admit", pairing::Message::Admit(admission).encode()),
         case(AS, "done", pairing::Message::Done.encode()),
         case(AS, "refused", pairing::Message::Refused(Refusal::WrongCode).encode()),
+        case(AS, "done, without its critical bit", [4, 5, 0, 0, 0, 0, 0]),
         case(AS, "nothing", []),
         case(AS, "start cut short", &start[..start.len() - 1]),
         case(AS, "a byte after start", [&start[..], &[0]].concat()),
