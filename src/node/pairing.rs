@@ -38,6 +38,10 @@ const ENDED_MAX: usize = 32;
 const TICKET_NUMBERS: u16 = 9_900;
 /// Longest life of an invitation: a day. A code has 22 bits and one guess, a ticket far more.
 const LIFE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// How long a joiner waits for statements beyond those of its admission: a link is up within a second.
+const RULES_MS_MAX: u64 = 30_000;
+/// How often it looks.
+const RULES_LOOK_MS: u64 = 50;
 /// How long a joiner looks for the node that shows its code.
 const SEARCH_MS: u64 = 15_000;
 /// After the first answer, how long it waits for a second one: two nodes with one number are an attack or an accident.
@@ -561,6 +565,7 @@ async fn take_over(
         }
     })?;
     let _ = shared.to_loop.send(running::Event::Joined(inviter)).await;
+    hear_all_rules(shared).await?;
     let policy = shared.mesh.need_policy()?;
     let now = clock::wall_ms();
     let mut merged = Vec::new();
@@ -598,6 +603,20 @@ async fn take_over(
         dissolved,
         merged,
     })
+}
+
+/// Waits until the statements that found no room in the admission came over the link that follows it.
+async fn hear_all_rules(shared: &Arc<Shared>) -> Result<(), Failure> {
+    let me = shared.mesh.node();
+    for _ in 0..RULES_MS_MAX / RULES_LOOK_MS {
+        if shared.mesh.is_member(me) {
+            return Ok(());
+        }
+        rt::sleep(Duration::from_millis(RULES_LOOK_MS)).await;
+    }
+    Err(Failure::failed("this machine was admitted, but the rules of the office have not arrived yet").hint(
+        "they come by themselves once the machines reach each other; run `lanyard share` again for folders of your own",
+    ))
 }
 
 /// A name that no folder of the mesh has: the own folder of a node that may not write to its namesake.
