@@ -4,6 +4,7 @@
 //! each link has a session, each folder a worker, each API call a task of its own.
 
 pub mod api;
+mod audit;
 mod commands;
 pub mod config;
 mod folder;
@@ -11,6 +12,7 @@ mod mesh;
 mod pairing;
 pub mod places;
 mod record;
+mod rules;
 mod running;
 mod session;
 mod sharing;
@@ -42,6 +44,7 @@ const ALERTS_MAX: usize = 20;
 struct Shared {
     mesh: MeshHandle,
     bus: EventBus,
+    audit: audit::AuditLog,
     config: Config,
     places: Places,
     /// The port on which this node listens.

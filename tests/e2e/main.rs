@@ -19,6 +19,7 @@ mod discovery;
 mod follow;
 mod harness;
 mod network;
+mod rules;
 mod states;
 mod strangers;
 mod transfer;
