@@ -17,6 +17,7 @@ use crate::wire::api::{Failure, Level, PathText, Role};
 use self::client::Client;
 use self::screen::{Screen, Stop};
 
+mod audit;
 mod client;
 mod completions;
 mod demo;
@@ -24,13 +25,19 @@ mod drop;
 mod events;
 mod folders;
 mod get;
+mod grant;
+mod group;
 mod invite;
 mod join;
 mod leave;
 mod logging;
 mod man;
+mod members;
 mod nodes;
 mod progress;
+mod recover;
+mod revert;
+mod rules;
 mod screen;
 mod share;
 mod status;
@@ -68,6 +75,17 @@ enum Command {
     Folders(folders::Folders),
     Get(get::Get),
     Drop(drop::Drop),
+    Grant(grant::Grant),
+    Revoke(grant::Revoke),
+    Rules(rules::Rules),
+    Group(group::Group),
+    Expel(members::Expel),
+    Role(members::SetRole),
+    Rename(members::Rename),
+    Retire(members::Retire),
+    Recover(recover::Recover),
+    Revert(revert::Revert),
+    Audit(audit::Audit),
     Wait(wait::Wait),
     Events(events::Events),
     Demo(demo::Demo),
@@ -108,6 +126,17 @@ pub fn run() -> ExitCode {
         Command::Folders(command) => command.run(context),
         Command::Get(command) => command.run(context),
         Command::Drop(command) => command.run(context),
+        Command::Grant(command) => command.run(context),
+        Command::Revoke(command) => command.run(context),
+        Command::Rules(command) => command.run(context),
+        Command::Group(command) => command.run(context),
+        Command::Expel(command) => command.run(context),
+        Command::Role(command) => command.run(context),
+        Command::Rename(command) => command.run(context),
+        Command::Retire(command) => command.run(context),
+        Command::Recover(command) => command.run(context),
+        Command::Revert(command) => command.run(context),
+        Command::Audit(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         Command::Events(command) => command.run(context),
         Command::Demo(command) => command.run(context),

@@ -4,6 +4,7 @@
 //! each link has a session, each folder a worker, each API call a task of its own.
 
 pub mod api;
+mod audit;
 mod commands;
 pub mod config;
 mod folder;
@@ -12,6 +13,7 @@ mod pairing;
 pub mod places;
 mod receiving;
 mod record;
+mod rules;
 mod running;
 mod session;
 mod sharing;
@@ -43,6 +45,7 @@ const ALERTS_MAX: usize = 20;
 struct Shared {
     mesh: MeshHandle,
     bus: EventBus,
+    audit: audit::AuditLog,
     config: Config,
     places: Places,
     /// The port on which this node listens.

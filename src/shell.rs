@@ -6,6 +6,7 @@ pub mod disk;
 pub mod entropy;
 pub mod home;
 pub mod keystore;
+pub mod lines;
 pub mod net;
 pub mod rt;
 pub mod store;

@@ -12,5 +12,6 @@ pub mod frame;
 pub mod hello;
 pub mod message;
 pub mod pairing;
+pub mod recovery;
 pub mod signed;
 pub mod statement;

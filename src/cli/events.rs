@@ -82,6 +82,7 @@ fn words(event: &Event) -> String {
             plain(path.as_str()),
             plain(copy.as_str())
         ),
+        Event::Audit { entry } => super::audit::words(entry),
         Event::Alert { what, hint } => {
             let hint = hint.as_ref().map(|hint| format!(" ({})", plain(hint))).unwrap_or_default();
             format!("needs attention: {}{hint}", plain(what))

@@ -14,21 +14,25 @@ mod cache;
 mod cases;
 mod evaluate;
 mod exchange;
+mod find;
 mod membership;
 mod parked;
 mod permit;
 mod rules;
+mod sentence;
 mod set;
 mod state;
 mod timeline;
 
 pub use author::{
     PlanRefused, draft, found, next_counter, plan_admission, plan_admit, plan_create_folder, plan_eligible, plan_expel,
-    plan_grant, plan_group, plan_leave, plan_rename, plan_retire, plan_revoke, plan_set_role,
+    plan_grant, plan_group, plan_leave, plan_recovery, plan_rename, plan_retire, plan_revoke, plan_set_role,
 };
 pub use cache::PolicyCache;
 pub use evaluate::{FOLDERS_MAX, MissingStatements, RULES_MAX, evaluate, policy_at};
 pub use exchange::{Exchange, HEADS_MAX, MESSAGE_BYTES_MAX, Received, STATEMENTS_MAX, WANT_MAX};
+pub use find::{Unclear, find_folder, find_group, find_node, find_path, find_place, find_subject};
 pub use permit::{Ask, Lacks, Permit, Refused, permit};
+pub use sentence::{folder_of, node_name, place, sentence, subject};
 pub use set::{Equivocation, Inserted, NotTaken, StatementSet};
 pub use state::{FolderState, GroupState, Member, Policy, Rule, RuleInForce, Void};

@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
-use super::{Shared, lock, pairing, receiving, running, sharing};
+use super::{Shared, audit, lock, pairing, receiving, rules, running, sharing};
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
 use crate::shell::{clock, rt};
 use crate::wire::api::{
-    Amount, Event, Failure, Folder, FolderBrief, FolderState, Left, Member, MeshRef, Peer, Request, Response, Share,
-    Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
+    Alert, Amount, Event, Failure, Folder, FolderBrief, FolderState, Left, Member, MeshRef, Peer, Request, Response,
+    Share, Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
 };
 use crate::wire::statement::Body;
 
@@ -37,6 +37,18 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Join(join) => pairing::join(shared, join).await.map(Response::Joined),
         Request::Leave => leave(shared).await.map(Response::Left),
         Request::Wait(wait) => wait_for(shared, wait).await.map(Response::Waited),
+        Request::Rules(ask) => rules::rules(shared, &ask).map(Response::Rules),
+        Request::Grant(ask) => rules::grant(shared, ask).await.map(Response::Ruled),
+        Request::Revoke(ask) => rules::revoke(shared, ask).await.map(Response::Ruled),
+        Request::Expel(ask) => rules::expel(shared, ask).await.map(Response::Expelled),
+        Request::Role(ask) => rules::role(shared, ask).await.map(Response::RoleChanged),
+        Request::Groups => rules::groups(shared).map(Response::Groups),
+        Request::Group(ask) => rules::change_group(shared, ask).await.map(Response::Group),
+        Request::Rename(ask) => rules::rename(shared, ask).await.map(Response::Renamed),
+        Request::Retire(ask) => rules::retire(shared, ask).await.map(Response::Retired),
+        Request::Revert(ask) => rules::revert(shared, ask).await.map(Response::Reverted),
+        Request::Recover(ask) => rules::recover(shared, ask).await.map(Response::Recovered),
+        Request::Audit(ask) => audit::entries(shared, ask).await.map(Response::Audit),
         Request::Shutdown => {
             let _ = shared.to_loop.send(running::Event::Stop).await;
             Ok(Response::Stopping(Stopping { id: shared.mesh.node().to_text() }))
@@ -70,8 +82,33 @@ pub(super) fn status(shared: &Shared) -> Status {
             .collect(),
         folders: folders(shared),
         coordinator: None,
-        alerts: lock(&shared.alerts).clone(),
+        alerts: alerts(shared, policy.as_deref()),
     }
+}
+
+/// What needs a person: what happened, and what is so all the time.
+fn alerts(shared: &Shared, policy: Option<&Policy>) -> Vec<Alert> {
+    let mut alerts = lock(&shared.alerts).clone();
+    let me = shared.mesh.node();
+    let Some(policy) = policy.filter(|policy| policy.is_member(me) && policy.members().count() > 1) else {
+        return alerts;
+    };
+    if let [only] = policy.admins()[..] {
+        let since = policy.member(only).map_or(0, |member| member.since.ms);
+        let name = shared.name_of(only);
+        let hint = match only == me {
+            true => "make a second machine an admin: 'lanyard role NODE admin'; keep the printed recovery key safe",
+            false => {
+                "ask for a second admin: 'lanyard role NODE admin' there; the printed recovery key helps if it is lost"
+            }
+        };
+        alerts.push(Alert {
+            since: UtcTime::from_ms(since),
+            what: format!("there is only one admin, {name}: should that machine be lost, nobody can change the rules"),
+            hint: Some(hint.into()),
+        });
+    }
+    alerts
 }
 
 fn own_name(shared: &Shared) -> String {
@@ -105,7 +142,7 @@ pub(super) fn must_belong(shared: &Shared) -> Result<(), Failure> {
     Ok(())
 }
 
-fn must_have_mesh(shared: &Shared) -> Result<Arc<Policy>, Failure> {
+pub(super) fn must_have_mesh(shared: &Shared) -> Result<Arc<Policy>, Failure> {
     must_belong(shared)?;
     shared.mesh.policy().ok_or_else(|| {
         Failure::refused("this node belongs to no mesh")

@@ -65,6 +65,8 @@ pub struct Config {
     pub interfaces: Interfaces,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[audit]`.
+    pub audit: Audit,
 }
 
 /// What is written to stderr.
@@ -126,6 +128,25 @@ pub struct Limits {
     /// Memory for the index's cache in MiB, 1 to 4,096.
     #[serde(deserialize_with = "cache_mib")]
     pub index_cache_mib: u64,
+}
+
+/// How much the audit log keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// MiB after which a new file begins, 1 to 1,024.
+    #[serde(deserialize_with = "file_mib")]
+    pub file_mib: u64,
+    /// Files kept, 2 to 100.
+    #[serde(deserialize_with = "files")]
+    pub files: u32,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        // Some 80,000 lines in all. A guess: an office that changes a hundred rules a day keeps two years.
+        Self { file_mib: 8, files: 4 }
+    }
 }
 
 impl Default for Scan {
@@ -259,6 +280,14 @@ fn scan_interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::E
 
 fn cache_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     within(deserializer, 1, 4096)
+}
+
+fn file_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, 1, 1024)
+}
+
+fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 2, 100).map(|files| files as u32)
 }
 
 fn within<'de, D: Deserializer<'de>>(deserializer: D, low: u64, high: u64) -> Result<u64, D::Error> {

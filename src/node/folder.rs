@@ -10,6 +10,7 @@ mod look;
 mod parked;
 mod peers;
 mod place;
+mod revert;
 mod serve;
 mod take;
 mod worker;
@@ -25,11 +26,12 @@ use crate::base::{ContentId, FileInfo, FolderId, MeshId, NodeId, RelPath};
 use crate::logic::sync::index::{IndexError, Totals};
 use crate::logic::sync::selection::Selection;
 use crate::node::Shared;
+use crate::node::audit::Refusal;
 use crate::shell::disk::{DiskError, Folder, chunk::ReadError};
 use crate::shell::net::link::LinkSender;
 use crate::shell::rt;
 use crate::shell::store::Store;
-use crate::wire::api::FolderState;
+use crate::wire::api::{Deed, FolderState};
 use crate::wire::content::ChunkList;
 use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
 
@@ -68,6 +70,8 @@ pub(super) enum FolderEvent {
     Select(Selection),
     /// Look at everything.
     LookAgain,
+    /// Take back changes at and below this path that are only here; answer which they were.
+    Revert(RelPath, Sender<Vec<RelPath>>),
     /// Look at everything; answer when nothing is left to do.
     Wait(Sender<()>),
     /// End.
@@ -166,13 +170,18 @@ impl FolderHandle {
         };
         let status = Arc::new(Mutex::new(status));
         let server = Arc::new(Server::new(setup.folder, setup.disk.clone(), setup.store.clone()));
-        let (mesh, folder) = (setup.shared.mesh.clone(), setup.folder);
+        let (mesh, folder, shared) = (setup.shared.mesh.clone(), setup.folder, setup.shared.clone());
         let fetcher = fetcher::Fetcher {
             folder,
             slot: setup.slot,
             disk: setup.disk.clone(),
             store: setup.store.clone(),
             may_read: Arc::new(move |node, path| mesh.may_read(folder, node, path)),
+            wrong_bytes: Arc::new(move |node, path| {
+                let why = "they are not the bytes that were signed for; another node is asked";
+                let refusal = Refusal::new(Deed::Protocol, "sent wrong bytes", why);
+                shared.refuse(refusal.from(node).folder(folder).path(path));
+            }),
             orders: from_orders,
             worker: events.clone(),
         };

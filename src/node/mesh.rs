@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_channel::Sender;
 use ed25519_dalek::SigningKey;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::record::{MeshRecord, Record, RecordError};
 use crate::base::time::HlcClock;
@@ -60,6 +60,10 @@ pub(super) enum Change {
     Ask(NodeId),
     /// There is another discovery key.
     Key,
+    /// This node is in another mesh, whose statements so far are these.
+    Begun(Vec<StatementId>),
+    /// A peer sent a statement that is not taken, and why.
+    Refused(NodeId, StatementId, String),
 }
 
 struct Current {
@@ -241,8 +245,10 @@ impl MeshHandle {
         let founding = policy::found(body, &self.key, time);
         let mesh = MeshId(founding.id().0);
         let key = KeyInUse { epoch: 0, key: DiscoveryKey(entropy::bytes()) };
+        let begun = vec![founding.id()];
         self.begin(&mut inner, mesh, key, vec![founding])?;
         drop(inner);
+        self.changed(Change::Begun(begun));
         self.changed(Change::Key);
         info!(mesh = name, "founded");
         Ok((mesh, seed))
@@ -251,8 +257,10 @@ impl MeshHandle {
     /// Becomes a member of the mesh whose statements these are, in place of any other.
     pub(super) fn adopt(&self, mesh: MeshId, key: KeyInUse, statements: Vec<Statement>) -> Result<(), MeshError> {
         let mut inner = self.lock();
+        let begun = statements.iter().map(Statement::id).collect();
         self.begin(&mut inner, mesh, key, statements)?;
         drop(inner);
+        self.changed(Change::Begun(begun));
         self.changed(Change::Key);
         Ok(())
     }
@@ -308,6 +316,15 @@ impl MeshHandle {
         &self,
         plan: impl FnOnce(&Policy) -> Result<Vec<Body>, E>,
     ) -> Result<Vec<StatementId>, E> {
+        self.sign_as(&self.key, plan)
+    }
+
+    /// The same with another key than this node's: the recovery key.
+    pub(super) fn sign_as<E: From<MeshError>>(
+        &self,
+        key: &SigningKey,
+        plan: impl FnOnce(&Policy) -> Result<Vec<Body>, E>,
+    ) -> Result<Vec<StatementId>, E> {
         let mut inner = self.lock();
         let Inner { current, clock: hlc, .. } = &mut *inner;
         let current = current.as_mut().ok_or(MeshError::None)?;
@@ -315,7 +332,7 @@ impl MeshHandle {
         let mut ids = Vec::new();
         for body in bodies {
             let time = hlc.tick(clock::wall_ms());
-            let statement = policy::draft(&current.set, &self.key, time, body, List::default());
+            let statement = policy::draft(&current.set, key, time, body, List::default());
             current.journal.append([codec::encode(statement.signed()).as_slice()]).map_err(MeshError::from)?;
             let id = statement.id();
             current.set.insert(statement).expect("what is drafted on a set fits it");
@@ -343,7 +360,7 @@ impl MeshHandle {
             Message::Statements(statements) => {
                 let received = exchange.handle_statements(&mut current.set, statements.into_vec())?;
                 for (id, why) in &received.refused {
-                    warn!(peer = %from.short(), statement = ?id, %why, "a statement is not taken");
+                    self.changed(Change::Refused(from, *id, why.to_string()));
                 }
                 if !received.taken.is_empty() {
                     let taken = received.taken.iter().filter_map(|id| current.set.get(id));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use tracing::{info, warn};
 
+use super::audit::Refusal;
 use super::mesh::MeshHandle;
 use super::{Shared, commands, lock, running, sharing};
 use crate::base::{FolderId, Level, NodeId, Role};
@@ -22,7 +23,8 @@ use crate::shell::net::pair::PairStream;
 use crate::shell::{clock, entropy, rt};
 use crate::wire::announce;
 use crate::wire::api::{
-    self, Event, Failure, FolderBrief, Invite, Join, JoinStep, Merged, MeshRef, NodeRef, PathText, Standing, UtcTime,
+    self, Deed, Event, Failure, FolderBrief, Invite, Join, JoinStep, Merged, MeshRef, NodeRef, PathText, Standing,
+    UtcTime,
 };
 use crate::wire::code::{CODE_NUMBER_MAX, Code, Ticket};
 use crate::wire::codec::{List, Text};
@@ -296,6 +298,8 @@ fn ended(shared: &Arc<Shared>, number: u16, state: InvitationState) {
         return;
     }
     if state == InvitationState::WrongCode {
+        let text = "tried to join with a wrong code";
+        shared.refuse(Refusal::new(Deed::Join, text, "one guess is all there is: the invitation is void"));
         shared.alert(
             String::from("somebody tried to join with a wrong code; the invitation is void"),
             Some(String::from("if it was a typing error, open another one with `lanyard invite`")),

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::api::events::EventBus;
 use super::api::{Access, ApiServer, CALLS_MAX, Call};
+use super::audit::{AuditLog, Refusal};
 use super::config::Options;
 use super::mesh::{Change, MeshHandle, record_path};
 use super::places::Scope;
@@ -27,10 +28,10 @@ use crate::shell::keystore::Keystore;
 use crate::shell::net::dial::{DialError, Dialler};
 use crate::shell::net::interfaces::{self, Changed, Selection};
 use crate::shell::net::link::{Limits, Link, LinkId, LinkSender};
-use crate::shell::net::listen::{Bound, Door, Inbound, Listener, Place};
+use crate::shell::net::listen::{Bound, Door, Inbound, Listener, Place, Turned};
 use crate::shell::net::{KeyRing, mdns};
 use crate::shell::{clock, entropy, rt};
-use crate::wire::api::{self, Failure, Started};
+use crate::wire::api::{self, Deed, Failure, Started};
 use crate::wire::codec::Text;
 use crate::wire::message::{Address, Bye, Hello, Purpose};
 
@@ -49,6 +50,8 @@ const ROTATE_MS: u64 = 4 * 60 * 60 * 1000;
 pub(crate) enum Event {
     Call(Call),
     Inbound(Inbound),
+    /// Somebody was not let in.
+    Turned(Turned),
     Dialled(peering::DialId, Box<Result<Link, DialError>>),
     LinkEnded(LinkId, String),
     Mdns(mdns::Event),
@@ -82,6 +85,8 @@ struct Running {
     selection: Selection,
     wake_ms: Option<u64>,
     note_ms: u64,
+    /// When the next rule ends.
+    expiry_ms: Option<u64>,
     rotate_ms: u64,
     events: Receiver<Event>,
     own: Sender<Event>,
@@ -149,6 +154,7 @@ async fn start(options: Options) -> Result<(), Failure> {
     let (inbound, came_in) = async_channel::bounded(16);
     let door = Door { key: keystore.key().clone(), ring: ring.clone(), is_member, hello };
     let listener = bound.serve(door, inbound);
+    let turned = listener.refused();
     let (heard, hears) = async_channel::bounded(64);
     let mdns = config.discovery.mdns.then(|| {
         let config = mdns::Config { port: listen_port, interfaces: selection.clone(), mdns_port: mdns_sd::MDNS_PORT };
@@ -159,9 +165,13 @@ async fn start(options: Options) -> Result<(), Failure> {
         warn!(%error, "changes of the network are noticed late");
     }
 
+    let audit = AuditLog::open(&places.state, config.audit, mesh.policy().as_deref()).map_err(|error| {
+        Failure::failed(format!("cannot open the audit log in {}", places.state.display())).because(&error)
+    })?;
     let shared = Arc::new(Shared {
         mesh,
         bus: bus.clone(),
+        audit,
         config,
         places,
         port: listen_port,
@@ -176,6 +186,7 @@ async fn start(options: Options) -> Result<(), Failure> {
     let serving = rt::spawn(api.serve(calls, bus.clone()));
     forward(called, own.clone(), Event::Call);
     forward(came_in, own.clone(), Event::Inbound);
+    forward(turned, own.clone(), Event::Turned);
     forward(hears, own.clone(), Event::Mdns);
     forward(changed, own.clone(), Event::Mesh);
     forward(net_changes, own.clone(), Event::Network);
@@ -201,6 +212,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         selection,
         wake_ms: None,
         note_ms: clock::wall_ms() + NOTE_MS,
+        expiry_ms: None,
         rotate_ms: clock::wall_ms() + ROTATE_MS,
         events,
         own,
@@ -337,6 +349,7 @@ impl Running {
         let mut out = Vec::new();
         self.peering.handle_members(now, self.members(), &mut out);
         self.own_addresses(&mut out);
+        self.expiry_ms = self.next_expiry(now);
         for (node, contact) in self.shared.mesh.record().members {
             let Some(node) = NodeId::from_hex(&node) else { continue };
             for addr in contact.addresses.iter().filter_map(|addr| addr.parse().ok()) {
@@ -347,7 +360,7 @@ impl Running {
     }
 
     async fn next(&self) -> Option<Event> {
-        let wake = self.wake_ms.unwrap_or(u64::MAX).min(self.note_ms);
+        let wake = [self.wake_ms, self.expiry_ms].into_iter().flatten().fold(self.note_ms, u64::min);
         let wait = Duration::from_millis(wake.saturating_sub(clock::wall_ms()).min(NOTE_MS));
         let event = async { Some(self.events.recv().await.unwrap_or(Event::Stop)) };
         let timer = async {
@@ -368,6 +381,12 @@ impl Running {
         if self.note_ms <= now {
             self.note_ms = now + NOTE_MS;
             self.write_record();
+            self.shared.note_counted();
+        }
+        if self.expiry_ms.is_some_and(|at| at <= now) {
+            self.expiry_ms = self.next_expiry(now);
+            let shared = self.shared.clone();
+            rt::spawn(async move { sharing::follow_rules(&shared).await });
         }
         if self.rotate_ms <= now
             && let Some(mdns) = &self.mdns
@@ -375,6 +394,10 @@ impl Running {
             self.rotate_ms = now + ROTATE_MS;
             mdns.rotate().await;
         }
+    }
+
+    fn next_expiry(&self, now: u64) -> Option<u64> {
+        self.shared.mesh.policy().and_then(|policy| policy.next_expiry(now))
     }
 
     fn write_record(&self) {
@@ -395,6 +418,13 @@ impl Running {
                 });
             }
             Event::Inbound(Inbound::Link(link)) => self.link_up(link, None, &mut out),
+            Event::Turned(refused) => {
+                let mut refusal = Refusal::new(Deed::Connect, "tried to connect", refused.why).address(refused.from);
+                if let Some(node) = refused.node {
+                    refusal = refusal.by(node);
+                }
+                self.shared.refuse(refusal);
+            }
             Event::Inbound(Inbound::Pairing(stream)) => pairing::answer(self.shared.clone(), stream),
             Event::Dialled(dial, result) => match *result {
                 Ok(link) => self.link_up(link, Some(dial), &mut out),
@@ -464,8 +494,18 @@ impl Running {
                     warn!(error = %reasons(&error).join(": "), "the discovery key could not be changed");
                 }
                 commands::tell_members(&self.shared, &taken);
+                self.shared.note_statements(&taken);
+                self.expiry_ms = self.next_expiry(clock::wall_ms());
                 let shared = self.shared.clone();
                 rt::spawn(async move { sharing::follow_rules(&shared).await });
+            }
+            Change::Begun(statements) => {
+                self.shared.note_statements(&statements);
+                self.expiry_ms = self.next_expiry(clock::wall_ms());
+            }
+            Change::Refused(from, statement, why) => {
+                let refusal = Refusal::new(Deed::Statement, "sent a statement that is not taken", why);
+                self.shared.refuse(refusal.from(from).statement(statement));
             }
             Change::Ask(peer) => {
                 self.order(|link| if link.peer == peer { Order::Ask } else { Order::News(Vec::new()) })

@@ -11,12 +11,14 @@ use futures_lite::future;
 use tracing::{debug, warn};
 
 use super::Shared;
+use super::audit::Refusal;
 use super::folder::{FolderEvent, FolderHandle};
 use crate::base::{FolderId, Level, NodeId, RelPath, StatementId};
 use crate::logic::policy::Exchange;
 use crate::logic::sync::replica::Rules;
 use crate::shell::net::link::{Event, Incoming, LinkSender};
 use crate::shell::rt;
+use crate::wire::api::Deed;
 use crate::wire::message::{Address, Answer, Bye, Content, ContentWant, Message, Purpose, Subscribe};
 
 /// Incoming messages that wait for a session.
@@ -73,7 +75,8 @@ impl Session {
             match future::or(async { Ok(incoming.recv().await) }, order).await {
                 Ok(Ok(Incoming { event: Event::Message(message), .. })) => {
                     if let Err(why) = self.message(message, &incoming).await {
-                        warn!(peer = %self.peer.short(), why, "a peer broke the protocol; its link is closed");
+                        let text = "broke the protocol; its link is closed";
+                        self.shared.refuse(Refusal::new(Deed::Protocol, text, why).from(self.peer));
                         self.link.close(Bye::Protocol);
                     }
                 }
@@ -193,6 +196,13 @@ impl Session {
     }
 
     async fn message(&mut self, message: Message, incoming: &Receiver<Incoming>) -> Result<(), String> {
+        if !self.shared.mesh.is_member(self.peer) {
+            // What it sent while its removal was on the way here is not taken any more.
+            let text = "sent something after its membership had ended; its link is closed";
+            self.shared.refuse(Refusal::new(Deed::Connect, text, "it is no member any more").from(self.peer));
+            self.link.close(Bye::NotAMember);
+            return Ok(());
+        }
         match message {
             Message::StatementHeads(_) | Message::StatementWant(_) | Message::Statements(_) => {
                 let replies = self.shared.mesh.exchange(&mut self.exchange, self.peer, message);
@@ -209,8 +219,9 @@ impl Session {
             Message::Frontiers(said) => {
                 // Who says how far it is receives the folder, though it may have said that it does not.
                 self.open_folder(said.folder).await;
-                if let Some(folder) = self.folder(said.folder) {
-                    folder.tell(FolderEvent::Frontiers(self.peer, said)).await;
+                match self.folder(said.folder) {
+                    Some(folder) => folder.tell(FolderEvent::Frontiers(self.peer, said)).await,
+                    None => self.refused(said.folder, Deed::List, "asked for the changes of a folder"),
                 }
             }
             Message::Applied(said) => {
@@ -218,16 +229,14 @@ impl Session {
                     folder.tell(FolderEvent::Applied(self.peer, said)).await;
                 }
             }
-            Message::BatchPush(push) => {
-                if let Some(folder) = self.folder(push.folder) {
-                    folder.tell(FolderEvent::Push(self.peer, Box::new(push))).await;
-                }
-            }
-            Message::EntryWant(want) => {
-                if let Some(folder) = self.folder(want.folder) {
-                    folder.tell(FolderEvent::EntryWant(self.peer, want)).await;
-                }
-            }
+            Message::BatchPush(push) => match self.folder(push.folder) {
+                Some(folder) => folder.tell(FolderEvent::Push(self.peer, Box::new(push))).await,
+                None => self.refused(push.folder, Deed::Write, "sent changes of a folder"),
+            },
+            Message::EntryWant(want) => match self.folder(want.folder) {
+                Some(folder) => folder.tell(FolderEvent::EntryWant(self.peer, want)).await,
+                None => self.refused(want.folder, Deed::List, "asked for entries of a folder"),
+            },
             Message::Subscribe(Subscribe { folder, receives: false }) => {
                 if self.open.remove(&folder) {
                     self.leave(folder).await;
@@ -241,6 +250,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// A folder that this peer may not be told of; one that is only not received here, or not known yet, is no refusal.
+    fn refused(&self, folder: FolderId, deed: Deed, text: &str) {
+        let Some(policy) = self.shared.mesh.policy() else { return };
+        if policy.folder(folder).is_some() && !self.may_read(folder) {
+            self.shared.refuse(Refusal::new(deed, text, "it may read nothing there").from(self.peer).folder(folder));
+        }
     }
 
     async fn content(&self, content: Content) {
@@ -294,7 +311,8 @@ fn answer(shared: &Shared, peer: NodeId, wants: Vec<ContentWant>) -> (Vec<Messag
                 None => Answer::Absent,
             },
             Some(Err(refused)) => {
-                warn!(peer = %peer.short(), path = %want.path, %refused, "a request is refused");
+                let refusal = Refusal::new(Deed::Read, "asked for a content", refused.to_string());
+                shared.refuse(refusal.from(peer).folder(want.folder).path(&want.path));
                 Answer::Refused
             }
             None => Answer::Refused,

@@ -21,6 +21,7 @@ use crate::shell::disk::{self, Folder, MarkerError};
 use crate::shell::store::{Condition, Store};
 use crate::shell::{clock, home, rt};
 use crate::wire::api::{Event, Failure, Founded, MeshRef, PathText, Shared as SharedAnswer};
+use crate::wire::recovery::RecoveryKey;
 use crate::wire::statement::{Grant, Name, Subject};
 
 /// Least cache of one folder's index, however many folders share the configured memory.
@@ -298,8 +299,7 @@ pub(super) fn found_if_none(shared: &Shared) -> Result<Option<Founded>, Failure>
     let name = String::from("Office");
     let (mesh, seed) =
         shared.mesh.found(&name).map_err(|error| Failure::failed("cannot found a mesh").because(&error))?;
-    // The paper key has the form of a node id: groups of letters with a checksum.
-    let recovery_key = Some(crate::base::NodeId(seed).to_text());
+    let recovery_key = Some(RecoveryKey::from_seed(seed).to_text());
     Ok(Some(Founded { mesh: MeshRef { id: mesh.to_hex(), name }, recovery_key }))
 }
 

@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 pub use crate::base::{Level, Role};
 
 mod answer;
+mod audit;
 mod event;
 mod failure;
+mod rules;
 mod text;
 
 pub use answer::{
@@ -23,8 +25,14 @@ pub use answer::{
     InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Peer, Response, Shared, Standing, Started, Status,
     Stopping, Term, ThisNode, Waited,
 };
+pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
 pub use event::{Change, Event, JoinStep, Stamped};
 pub use failure::{Failure, FailureKind};
+pub use rules::{
+    ChangeGroup, ChangeRole, ExpelNode, Expelled, FolderRef, GrantRule, Group, GroupStep, MemberLevel, RecoverMesh,
+    Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule, RoleChanged, Rule,
+    Ruled, Rules, RulesOf, Secret, Standings, SubjectRef, Thing, Until,
+};
 pub use text::{PathText, UtcTime};
 
 /// Longest body of a request. A guess with room: the longest honest one is a ticket of some 2 KiB.
@@ -59,6 +67,30 @@ pub enum Request {
     Join(Join),
     /// Leave the mesh. Answer: `Left`.
     Leave,
+    /// The rules in force, of one folder or of all. Answer: `Rules`.
+    Rules(RulesOf),
+    /// Sign a rule. Answer: `Ruled`.
+    Grant(GrantRule),
+    /// Withdraw a rule. Answer: `Ruled`.
+    Revoke(RevokeRule),
+    /// End a node's membership. Answer: `Expelled`.
+    Expel(ExpelNode),
+    /// Make a node an admin, or a plain member. Answer: `RoleChanged`.
+    Role(ChangeRole),
+    /// Every group. Answer: a list of `Group`.
+    Groups,
+    /// Make or change a group. Answer: `Group`.
+    Group(ChangeGroup),
+    /// Give the mesh, a node or a folder another name. Answer: `Renamed`.
+    Rename(RenameThing),
+    /// Share a folder no more. Answer: `Retired`.
+    Retire(RetireFolder),
+    /// Take back changes that stay on this machine because it may not write there. Answer: `Reverted`.
+    Revert(RevertChanges),
+    /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
+    Recover(RecoverMesh),
+    /// The audit log. Answer: a list of `AuditEntry`.
+    Audit(AuditAfter),
     /// Answered once this node has all it should have from connected peers, and told them all it has. Answer: `Waited`.
     Wait(Wait),
     /// End the node cleanly; answered before it ends. Answer: `Stopping`.
@@ -203,7 +235,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 12] = [
+const ROUTES: [(&str, &str); 24] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -216,6 +248,18 @@ const ROUTES: [(&str, &str); 12] = [
     ("/v1/leave", "POST"),
     ("/v1/wait", "POST"),
     ("/v1/shutdown", "POST"),
+    ("/v1/rules", "POST"),
+    ("/v1/grant", "POST"),
+    ("/v1/revoke", "POST"),
+    ("/v1/expel", "POST"),
+    ("/v1/role", "POST"),
+    ("/v1/groups", "GET"),
+    ("/v1/group", "POST"),
+    ("/v1/rename", "POST"),
+    ("/v1/retire", "POST"),
+    ("/v1/revert", "POST"),
+    ("/v1/recover", "POST"),
+    ("/v1/audit", "POST"),
 ];
 
 impl Request {
@@ -234,6 +278,18 @@ impl Request {
             Self::Leave => 9,
             Self::Wait(_) => 10,
             Self::Shutdown => 11,
+            Self::Rules(_) => 12,
+            Self::Grant(_) => 13,
+            Self::Revoke(_) => 14,
+            Self::Expel(_) => 15,
+            Self::Role(_) => 16,
+            Self::Groups => 17,
+            Self::Group(_) => 18,
+            Self::Rename(_) => 19,
+            Self::Retire(_) => 20,
+            Self::Revert(_) => 21,
+            Self::Recover(_) => 22,
+            Self::Audit(_) => 23,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -242,7 +298,7 @@ impl Request {
     /// The request's body; empty for reads.
     pub fn body(&self) -> Vec<u8> {
         let json = match self {
-            Self::Status | Self::Nodes | Self::Folders => return Vec::new(),
+            Self::Status | Self::Nodes | Self::Folders | Self::Groups => return Vec::new(),
             Self::Share(ask) => serde_json::to_vec(ask),
             Self::Get(ask) => serde_json::to_vec(ask),
             Self::Drop(ask) => serde_json::to_vec(ask),
@@ -250,6 +306,17 @@ impl Request {
             Self::InviteOutcome(ask) => serde_json::to_vec(ask),
             Self::Join(ask) => serde_json::to_vec(ask),
             Self::Wait(ask) => serde_json::to_vec(ask),
+            Self::Rules(ask) => serde_json::to_vec(ask),
+            Self::Grant(ask) => serde_json::to_vec(ask),
+            Self::Revoke(ask) => serde_json::to_vec(ask),
+            Self::Expel(ask) => serde_json::to_vec(ask),
+            Self::Role(ask) => serde_json::to_vec(ask),
+            Self::Group(ask) => serde_json::to_vec(ask),
+            Self::Rename(ask) => serde_json::to_vec(ask),
+            Self::Retire(ask) => serde_json::to_vec(ask),
+            Self::Revert(ask) => serde_json::to_vec(ask),
+            Self::Recover(ask) => serde_json::to_vec(ask),
+            Self::Audit(ask) => serde_json::to_vec(ask),
             Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
@@ -275,6 +342,18 @@ impl Request {
             "/v1/join" => Self::Join(read(path, body)?),
             "/v1/leave" => read::<Nothing>(path, body).map(|_| Self::Leave)?,
             "/v1/wait" => Self::Wait(read(path, body)?),
+            "/v1/groups" => Self::Groups,
+            "/v1/rules" => Self::Rules(read(path, body)?),
+            "/v1/grant" => Self::Grant(read(path, body)?),
+            "/v1/revoke" => Self::Revoke(read(path, body)?),
+            "/v1/expel" => Self::Expel(read(path, body)?),
+            "/v1/role" => Self::Role(read(path, body)?),
+            "/v1/group" => Self::Group(read(path, body)?),
+            "/v1/rename" => Self::Rename(read(path, body)?),
+            "/v1/retire" => Self::Retire(read(path, body)?),
+            "/v1/revert" => Self::Revert(read(path, body)?),
+            "/v1/recover" => Self::Recover(read(path, body)?),
+            "/v1/audit" => Self::Audit(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
         })
     }
@@ -338,6 +417,27 @@ mod tests {
             Request::Leave,
             Request::Wait(Wait { folder: None, timeout_ms: 60_000 }),
             Request::Shutdown,
+            Request::Rules(RulesOf { folder: None }),
+            Request::Grant(GrantRule {
+                subject: "everyone".into(),
+                at: "plans:2026/drafts".into(),
+                level: Level::Read,
+                until: Some(Until::AfterMs(5)),
+            }),
+            Request::Revoke(RevokeRule { subject: "workshop".into(), at: "plans".into() }),
+            Request::Expel(ExpelNode { node: "workshop".into() }),
+            Request::Role(ChangeRole { node: "workshop".into(), role: Role::Admin }),
+            Request::Groups,
+            Request::Group(ChangeGroup {
+                step: GroupStep::Add,
+                group: "accounting".into(),
+                nodes: vec!["attic".into()],
+            }),
+            Request::Rename(RenameThing { what: Thing::Folder("plans".into()), name: "drawings".into() }),
+            Request::Retire(RetireFolder { folder: "plans".into() }),
+            Request::Revert(RevertChanges { folder: "plans".into(), path: None }),
+            Request::Recover(RecoverMesh { key: Secret("aaaa".into()), expel: vec!["attic".into()] }),
+            Request::Audit(AuditAfter { after: Some(7), limit: 100, refused: true }),
         ]
     }
 

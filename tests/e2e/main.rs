@@ -20,6 +20,7 @@ mod follow;
 mod harness;
 mod network;
 mod parts;
+mod rules;
 mod states;
 mod strangers;
 mod transfer;

@@ -60,6 +60,12 @@ pub enum PlanRefused {
     /// The last admin cannot go while others stay.
     #[error("this is the only admin; name another first")]
     LastAdmin,
+    /// The paper key is that of another mesh.
+    #[error("this is not the recovery key of the mesh '{0}'")]
+    OtherRecoveryKey(String),
+    /// The machine that is to be the new admin cannot be removed by the same word.
+    #[error("this machine is to be the new admin: it cannot be removed too")]
+    RemovesItself,
 }
 
 /// The founding statement of a new mesh; its id is the mesh's.
@@ -186,6 +192,34 @@ pub fn plan_expel(policy: &Policy, me: NodeId, node: NodeId) -> Result<Body, Pla
     must_be_admin(policy, me)?;
     must_know(policy, node)?;
     Ok(Body::Expel(Expel { node }))
+}
+
+/// What the recovery key signs so that `node` is an admin and `expelled` are out; less what is so already. The removals
+/// come first: what they void is void for what follows.
+pub fn plan_recovery(
+    policy: &Policy,
+    recovery: NodeId,
+    node: NodeId,
+    name: &str,
+    expelled: &[NodeId],
+) -> Result<Vec<Body>, PlanRefused> {
+    if policy.recovery() != Some(recovery) {
+        return Err(PlanRefused::OtherRecoveryKey(policy.mesh_name().to_string()));
+    }
+    let mut bodies = Vec::new();
+    for gone in expelled {
+        if *gone == node {
+            return Err(PlanRefused::RemovesItself);
+        }
+        must_know(policy, *gone)?;
+        bodies.push(Body::Expel(Expel { node: *gone }));
+    }
+    match policy.role(node) {
+        Some(Role::Admin) => {}
+        Some(Role::Member) => bodies.push(Body::SetRole(SetRole { node, role: Role::Admin })),
+        None => bodies.push(Body::Admit(Admit { node, name: plan_name(name)?, role: Role::Admin })),
+    }
+    Ok(bodies)
 }
 
 /// Changes the role of a member.

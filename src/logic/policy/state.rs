@@ -247,6 +247,14 @@ impl Policy {
         self.folders.get(&folder).map(|folder| folder.book.list()).unwrap_or_default()
     }
 
+    /// The first moment after `at_ms` at which a rule is in force no more.
+    pub fn next_expiry(&self, at_ms: u64) -> Option<u64> {
+        let rules = self.folders().flat_map(|(folder, _)| self.rules(folder));
+        // A rule counts up to and with its last millisecond.
+        let ends = rules.filter_map(|listed| listed.rule.not_after).map(|last| last.saturating_add(1));
+        ends.filter(|end| *end > at_ms).min()
+    }
+
     /// All groups, sorted by id.
     pub fn groups(&self) -> impl Iterator<Item = (GroupId, &GroupState)> {
         self.groups.iter().map(|(id, group)| (*id, group))

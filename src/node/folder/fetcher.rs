@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_channel::{Receiver, Sender};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::FolderEvent;
 use crate::base::{ContentId, FolderId, NodeId, RelPath};
@@ -55,6 +55,8 @@ pub(in crate::node) enum Data {
     Partial(Partial),
 }
 
+/// Told who sent wrong bytes, and for which path.
+pub(super) type WrongBytes = Arc<dyn Fn(NodeId, &RelPath) + Send + Sync>;
 /// Whether a node may read a path.
 pub(super) type MayRead = Arc<dyn Fn(NodeId, &RelPath) -> bool + Send + Sync>;
 
@@ -70,6 +72,8 @@ pub(super) struct Fetcher {
     pub(super) store: Store,
     /// Who may read what.
     pub(super) may_read: MayRead,
+    /// Told of bytes that were not what was asked for: who sent them, for which path.
+    pub(super) wrong_bytes: WrongBytes,
     /// What it is told.
     pub(super) orders: Receiver<Order>,
     /// Where complete contents go.
@@ -226,7 +230,7 @@ impl Fetcher {
     }
 
     fn wrong(&self, work: &mut Work, from: NodeId, number: u64, want: &Want, now: u64) {
-        warn!(peer = %from.short(), path = %want.path, "a peer sent bytes that are not the content asked for; another one is asked");
+        (self.wrong_bytes)(from, &want.path);
         work.fetch.failed(number, Failure::Wrong, now);
     }
 

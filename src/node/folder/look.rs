@@ -169,6 +169,7 @@ impl Worker {
             return Ok(());
         }
         let now = clock::wall_ms();
+        let names: Vec<RelPath> = found.iter().map(|found| found.path.clone()).collect();
         let Self { setup, rules, clock, writer, .. } = self;
         let key = setup.shared.mesh.key();
         let author = Author {
@@ -193,7 +194,7 @@ impl Worker {
             debug!(folder = %setup.name, batches = signed.len(), "signed");
             self.apply.touch();
         }
-        Ok(())
+        self.note_local_only(&names)
     }
 }
 

@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use tracing::warn;
 
 use super::worker::{TurnError, Worker};
-use crate::base::NodeId;
+use crate::base::{Level, NodeId, RelPath};
 use crate::logic::sync::index::{Index, IndexError};
-use crate::logic::sync::replica::{self, Received, Reject};
+use crate::logic::sync::replica::{self, Received, Reject, Rules};
+use crate::node::audit::Refusal;
 use crate::shell::clock;
+use crate::wire::api::Deed;
 use crate::wire::batch::{Batch, What};
 use crate::wire::message::{BatchPush, Bye, Message};
 use crate::wire::statement::Frontier;
@@ -70,11 +72,19 @@ impl Worker {
             }
         }
         let header = batch.header();
+        let author = header.writer.node;
+        let forbidden: Vec<RelPath> = entries
+            .iter()
+            .map(|(_, salted)| &salted.entry.path)
+            .filter(|path| !rules.permits(author, path, Level::Write))
+            .cloned()
+            .collect();
         self.peers.showed(from, Frontier { writer: header.writer, seq: header.last(), batch: batch.hash() });
         let time = batch.header().time;
         let ids = (self.setup.mesh_id, self.setup.folder);
         match replica::receive(index, ids, &rules, &batch, entries, &push.holes) {
             Ok(Received::Taken(_)) => {
+                forbidden.iter().for_each(|path| self.refused_entry(author, from, path));
                 let now = clock::wall_ms();
                 self.clock.observe(time, now);
                 if let Some(arrival) = index.arrival_count()?.checked_sub(1) {
@@ -90,6 +100,12 @@ impl Worker {
             Ok(Received::Forked) => {
                 let writer = batch.header().writer.node;
                 warn!(folder = %self.setup.name, node = %writer.short(), "two histories under one signature; the second one is not taken");
+                self.refused(
+                    from,
+                    author,
+                    "sent a second history of its folder's changes",
+                    "one signature, two histories",
+                );
                 self.problem(format!("node {} signed two histories; what came second is not taken", writer.short()));
                 Ok(Taken::No)
             }
@@ -103,9 +119,22 @@ impl Worker {
 
     fn misbehaved(&mut self, from: NodeId, why: &str) {
         warn!(folder = %self.setup.name, peer = %from.short(), why, "a peer broke the protocol; its link is closed");
+        self.refused(from, from, "sent changes that break the protocol", why);
         if let Some(peer) = self.peers.get_mut(from) {
             peer.link.close(Bye::Protocol);
         }
+    }
+
+    fn refused(&self, from: NodeId, by: NodeId, text: &str, why: &str) {
+        let refusal = Refusal::new(Deed::Protocol, text, why).by(by).from(from).folder(self.setup.folder);
+        self.setup.shared.refuse(refusal);
+    }
+
+    fn refused_entry(&self, author: NodeId, from: NodeId, path: &RelPath) {
+        let shared = &self.setup.shared;
+        let text = format!("changed {}/{path}", self.setup.name);
+        let why = format!("{} may not write there, by the rules it knew when it signed", shared.name_of(author));
+        shared.refuse(Refusal::new(Deed::Write, text, why).by(author).from(from).folder(self.setup.folder).path(path));
     }
 }
 

@@ -3,7 +3,7 @@
 //! One turn: take what came in, look at what changed, read and sign it, take batches, plan, place, push. Each part
 //! does a bounded piece, so that a folder of any size never keeps a small change waiting long.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use async_channel::{Receiver, Sender};
@@ -19,8 +19,8 @@ use super::{FolderEvent, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::index::{IndexError, Look, Totals};
-use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
+use crate::logic::sync::{local_only, replica};
 use crate::node::mesh::FolderRules;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
 use crate::shell::disk::{DiskError, chunk, versions};
@@ -78,6 +78,8 @@ pub(super) struct Worker {
     pub(super) ready: Vec<Arrived>,
     pub(super) unsent: VecDeque<Order>,
     pub(super) waiters: Vec<Sender<()>>,
+    /// Names changed here without the right to write.
+    pub(super) local_only: BTreeSet<RelPath>,
     pub(super) report_due: bool,
     pub(super) applied_due: bool,
     /// Removals wait for this time.
@@ -114,6 +116,8 @@ impl Worker {
             }
             Ok::<_, IndexError>((incarnation, index.note(NOTE_COMPLETE)?.is_some(), time))
         })?;
+        let local_only = setup.store.read(|look| local_only::local_only(look, &RelPath::root()))?;
+        let local_only = local_only.into_iter().collect();
         let rules = setup.shared.mesh.rules(setup.folder);
         let (hinted, hints) = async_channel::bounded(4096);
         let watch = match Watch::start(&setup.root, hinted) {
@@ -145,6 +149,7 @@ impl Worker {
             ready: Vec::new(),
             unsent: VecDeque::new(),
             waiters: Vec::new(),
+            local_only,
             report_due: false,
             applied_due: true,
             removals_ms: None,
@@ -317,6 +322,11 @@ impl Worker {
             FolderEvent::Select(selection) => {
                 let selection = follow(&self.setup.store, selection)?;
                 self.apply.select(selection);
+            }
+            FolderEvent::Revert(path, done) => {
+                let names = self.take_back(&path)?;
+                // Who waits no more needs no answer.
+                let _ = done.try_send(names);
             }
             FolderEvent::LookAgain => self.local.look_below(RelPath::root()),
             FolderEvent::Wait(done) => {
@@ -513,7 +523,8 @@ impl Worker {
         if state == State::Idle && status.state != State::Idle {
             status.problem = None;
         }
-        *status = Status { state, local, need, local_only: 0, problem: status.problem.take() };
+        *status =
+            Status { state, local, need, local_only: self.local_only.len() as u64, problem: status.problem.take() };
         drop(status);
         if changed {
             self.setup.shared.tell(Event::Folder {

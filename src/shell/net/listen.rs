@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
 use ed25519_dalek::SigningKey;
 use futures_lite::io::split;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +24,7 @@ use super::pair::PairStream;
 use super::socket::Socket;
 use super::strangers::Strangers;
 use super::{IsMember, KeyRing, random, tls};
+use crate::base::NodeId;
 use crate::shell::rt::{self, TcpListener, TcpStream};
 use crate::wire::hello::{ALPN_LINK, ALPN_PAIR, ANSWER_BYTES, CHALLENGE_BYTES};
 use crate::wire::message::{Bye, FRAME_BYTES_MAX, Hello, Purpose};
@@ -36,6 +37,10 @@ const PORTS_MAX: u16 = 100;
 const PROOF_MS_MAX: u64 = 2_000;
 /// Time for TLS and hello.
 const HANDSHAKE_MS_MAX: u64 = 5_000;
+/// Refused connections that wait to be noted.
+const TURNED_MAX: usize = 32;
+/// Connections that were too many are told of once in this time.
+const TOLD_MS: u64 = 1_000;
 /// Connections that wait to be accepted: `listen(2)`.
 const BACKLOG: i32 = 128;
 
@@ -80,6 +85,17 @@ pub enum Inbound {
     Pairing(PairStream),
 }
 
+/// Who was not let in, for the audit log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Turned {
+    /// From where.
+    pub from: IpAddr,
+    /// Which node, where it proved that.
+    pub node: Option<NodeId>,
+    /// Why.
+    pub why: &'static str,
+}
+
 /// What a listener needs to know.
 #[derive(Clone)]
 pub struct Door {
@@ -111,6 +127,7 @@ pub struct Bound {
 pub struct Listener {
     port: u16,
     shared: Arc<Shared>,
+    refused: Receiver<Turned>,
     _stop: Sender<()>,
 }
 
@@ -121,6 +138,7 @@ struct Shared {
     strangers: Mutex<Strangers>,
     started: Instant,
     inbound: Sender<Inbound>,
+    turned: Sender<Turned>,
 }
 
 impl Bound {
@@ -152,12 +170,14 @@ impl Bound {
     /// Serves it: who comes in goes to `inbound`.
     pub fn serve(self, mut door: Door, inbound: Sender<Inbound>) -> Listener {
         door.hello.port = self.port;
+        let (turned, refused) = async_channel::bounded(TURNED_MAX);
         let shared = Arc::new(Shared {
             door,
             pairing: AtomicBool::new(false),
             strangers: Mutex::default(),
             started: Instant::now(),
             inbound,
+            turned,
         });
         let (stop, stopped) = async_channel::bounded::<()>(1);
         for socket in self.sockets {
@@ -171,7 +191,7 @@ impl Bound {
                 futures_lite::future::or(stop, accept_all(shared, &socket)).await;
             });
         }
-        Listener { port: self.port, shared, _stop: stop }
+        Listener { port: self.port, shared, refused, _stop: stop }
     }
 }
 
@@ -179,6 +199,11 @@ impl Listener {
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Those who were not let in. What nobody takes from there is let go.
+    pub fn refused(&self) -> Receiver<Turned> {
+        self.refused.clone()
     }
 
     /// Says whether an invitation is open: only then strangers get an answer.
@@ -219,6 +244,7 @@ fn listen(addr: SocketAddr, v4: bool) -> io::Result<std::net::TcpListener> {
 }
 
 async fn accept_all(shared: Arc<Shared>, socket: &TcpListener) {
+    let mut told_ms = 0;
     loop {
         match socket.accept().await {
             Ok((stream, from)) => {
@@ -226,6 +252,10 @@ async fn accept_all(shared: Arc<Shared>, socket: &TcpListener) {
                 let now_ms = shared.started.elapsed().as_millis() as u64;
                 if !shared.strangers.lock().expect("bookkeeping does not panic").enter(now_ms, from) {
                     tracing::debug!(%from, "too many connections; closed");
+                    if now_ms >= told_ms + TOLD_MS || told_ms == 0 {
+                        told_ms = now_ms.max(1);
+                        shared.turned(from, None, "too many connections that proved nothing");
+                    }
                     continue;
                 }
                 let place = Visit { shared: shared.clone(), from, member: false, left: false };
@@ -266,7 +296,9 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, mut place: Visit) {
     let from = place.from;
     let Ok(mut socket) = Socket::new(stream) else { return };
     let proof = rt::timeout(Duration::from_millis(PROOF_MS_MAX), challenge(&shared, &mut socket)).await;
-    let Ok(Ok(proven)) = proof else { return };
+    let Ok(Ok(proven)) = proof else {
+        return shared.turned(from, None, "it did not answer the challenge of a member");
+    };
     if proven {
         // From here on it costs nobody else a place.
         place.member = true;
@@ -293,6 +325,15 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, mut place: Visit) {
             Ok(Err(error)) => tracing::debug!(%from, %error, "no pairing"),
             Err(error) => tracing::debug!(%from, %error, "no pairing"),
         }
+    } else {
+        shared.turned(from, None, "it is no member: it does not know the key of this mesh");
+    }
+}
+
+impl Shared {
+    /// Says who was not let in. Where the node does not keep up, it is not told: that is a flood, and bounded elsewhere.
+    fn turned(&self, from: IpAddr, node: Option<NodeId>, why: &'static str) {
+        let _ = self.turned.try_send(Turned { from, node, why });
     }
 }
 
@@ -307,10 +348,11 @@ async fn challenge(shared: &Shared, socket: &mut Socket) -> io::Result<bool> {
 
 /// TLS and hello with one who knows the discovery key. `None`: it is no member and was told so.
 async fn admit(shared: &Shared, socket: Socket) -> Result<Option<Link>, Box<dyn std::error::Error + Send + Sync>> {
+    let from = super::plain(socket.remote()).ip();
     let door = &shared.door;
     let secured = tls::accept(socket, &door.key, ALPN_LINK).await?;
     if !(door.is_member)(secured.peer) {
-        tracing::info!(peer = %secured.peer.short(), "a node that is no member knocked");
+        shared.turned(from, Some(secured.peer), "it is no member, or no member any more");
         let (read, mut writer) = split(secured.stream);
         let mut reader = FrameReader::new(read, FRAME_BYTES_MAX);
         link::farewell(&mut writer, &mut reader, Bye::NotAMember).await;

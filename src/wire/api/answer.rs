@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{PathText, UtcTime};
+use super::{
+    AuditEntry, Expelled, Group, PathText, Recovered, Renamed, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime,
+};
 use crate::base::{Level, Role};
 
 /// The answer to a `Request`; in JSON just what it holds.
@@ -33,6 +35,28 @@ pub enum Response {
     Waited(Waited),
     /// To `Request::Shutdown`.
     Stopping(Stopping),
+    /// To `Request::Rules`.
+    Rules(Rules),
+    /// To `Request::Grant` and `Request::Revoke`.
+    Ruled(Ruled),
+    /// To `Request::Expel`.
+    Expelled(Expelled),
+    /// To `Request::Role`.
+    RoleChanged(RoleChanged),
+    /// To `Request::Groups`.
+    Groups(Vec<Group>),
+    /// To `Request::Group`.
+    Group(Group),
+    /// To `Request::Rename`.
+    Renamed(Renamed),
+    /// To `Request::Retire`.
+    Retired(Retired),
+    /// To `Request::Revert`.
+    Reverted(Reverted),
+    /// To `Request::Recover`.
+    Recovered(Recovered),
+    /// To `Request::Audit`.
+    Audit(Vec<AuditEntry>),
 }
 
 /// Files and bytes.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, FolderState, InvitationState, PathText, UtcTime};
+use super::{Amount, AuditEntry, FolderState, InvitationState, PathText, UtcTime};
 use crate::base::Role;
 
 /// An event and when it happened. In JSON one flat object: `at`, `event`, and the event's own fields.
@@ -142,6 +142,11 @@ pub enum Event {
         /// The path beside it with the other content.
         copy: PathText,
     },
+    /// A line was added to the audit log: a rule has changed, or something was refused.
+    Audit {
+        /// The line.
+        entry: Box<AuditEntry>,
+    },
     /// Something needs a person.
     Alert {
         /// What is wrong, naming the object.
@@ -173,6 +178,7 @@ impl Event {
             Self::FileReceived { .. } => "file_received",
             Self::FileAnnounced { .. } => "file_announced",
             Self::Conflict { .. } => "conflict",
+            Self::Audit { .. } => "audit",
             Self::Alert { .. } => "alert",
             Self::Missed { .. } => "missed",
             Self::Stopping => "stopping",
