@@ -14,6 +14,9 @@ mod cache;
 mod cases;
 mod evaluate;
 mod exchange;
+#[cfg(test)]
+mod frozen;
+mod judge;
 mod membership;
 mod parked;
 mod permit;
@@ -23,12 +26,14 @@ mod state;
 mod timeline;
 
 pub use author::{
-    PlanRefused, draft, found, next_counter, plan_admission, plan_admit, plan_create_folder, plan_eligible, plan_expel,
-    plan_grant, plan_group, plan_leave, plan_rename, plan_retire, plan_revoke, plan_set_role,
+    PlanRefused, draft, found, freeze_frontiers, next_counter, plan_admission, plan_admit, plan_create_folder,
+    plan_eligible, plan_expel, plan_fork, plan_grant, plan_group, plan_leave, plan_reinstate, plan_rename, plan_retire,
+    plan_revoke, plan_seal, plan_set_role, plan_vouch,
 };
 pub use cache::PolicyCache;
 pub use evaluate::{FOLDERS_MAX, MissingStatements, RULES_MAX, evaluate, policy_at};
 pub use exchange::{Exchange, HEADS_MAX, MESSAGE_BYTES_MAX, Received, STATEMENTS_MAX, WANT_MAX};
+pub use judge::{Holds, Judge, SEAL_AFTER_MS, View, VoidEntry, Written};
 pub use permit::{Ask, Lacks, Permit, Refused, permit};
 pub use set::{Equivocation, Inserted, NotTaken, StatementSet};
 pub use state::{FolderState, GroupState, Member, Policy, Rule, RuleInForce, Void};

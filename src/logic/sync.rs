@@ -7,6 +7,7 @@ pub mod conflict;
 pub mod fetch;
 pub mod index;
 pub mod reconcile;
+pub mod rejudge;
 pub mod replica;
 
 pub mod scan;

@@ -8,6 +8,7 @@ use super::worker::{TurnError, Worker};
 use crate::base::NodeId;
 use crate::logic::sync::index::{Index, IndexError};
 use crate::logic::sync::replica::{self, Received, Reject};
+use crate::node::mesh::FolderVerdicts;
 use crate::shell::clock;
 use crate::wire::batch::{Batch, What};
 use crate::wire::message::{BatchPush, Bye, Message};
@@ -23,9 +24,10 @@ impl Worker {
         }
         let store = self.setup.store.clone();
         let mut resend = Vec::new();
+        let verdicts = self.rules.verdicts();
         store.write(true, |index| {
             while let Some((from, push)) = queue.pop_front() {
-                match self.take_one(index, from, &push)? {
+                match self.take_one(index, &verdicts, from, &push)? {
                     Taken::Yes => queue.extend(self.parked.advanced()),
                     Taken::No => {}
                     Taken::Early => {
@@ -37,6 +39,10 @@ impl Worker {
             }
             Ok::<_, IndexError>(())
         })?;
+        if verdicts.any_void() {
+            let links: Vec<_> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
+            links.iter().try_for_each(|link| self.ask_holes(link))?;
+        }
         for peer in resend.into_iter().chain(self.parked.overdue(now)) {
             // What it depends on is not coming by itself: say again how far we are, the peer sends from there.
             if let Some(link) = self.peers.get_mut(peer).map(|peer| peer.link.clone()) {
@@ -48,7 +54,13 @@ impl Worker {
         Ok(())
     }
 
-    fn take_one(&mut self, index: &mut dyn Index, from: NodeId, push: &BatchPush) -> Result<Taken, IndexError> {
+    fn take_one(
+        &mut self,
+        index: &mut dyn Index,
+        verdicts: &FolderVerdicts,
+        from: NodeId,
+        push: &BatchPush,
+    ) -> Result<Taken, IndexError> {
         let opened = Batch::open(push.header.clone()).and_then(|batch| Ok((batch, push.entries.clone().unpack()?)));
         let (batch, entries) = match opened {
             Ok(opened) => opened,
@@ -57,12 +69,10 @@ impl Worker {
                 return Ok(Taken::No);
             }
         };
-        let Some(rules) =
-            self.setup.shared.mesh.rules_at(self.setup.folder, &batch.header().heads, batch.header().time.ms)
-        else {
+        if !self.rules.knows(&batch.header().heads) {
             self.setup.shared.mesh.ask_statements(from);
             return Ok(Taken::Early);
-        };
+        }
         for inline in push.contents.iter() {
             let what = entries.iter().find(|(at, _)| *at == usize::from(inline.index)).map(|(_, s)| &s.entry.what);
             if let Some(content) = what.and_then(What::content) {
@@ -73,7 +83,7 @@ impl Worker {
         self.peers.showed(from, Frontier { writer: header.writer, seq: header.last(), batch: batch.hash() });
         let time = batch.header().time;
         let ids = (self.setup.mesh_id, self.setup.folder);
-        match replica::receive(index, ids, &rules, &batch, entries, &push.holes) {
+        match replica::receive(index, ids, verdicts, &batch, entries, &push.holes) {
             Ok(Received::Taken(_)) => {
                 let now = clock::wall_ms();
                 self.clock.observe(time, now);
@@ -88,6 +98,7 @@ impl Worker {
             Ok(Received::Known) => Ok(Taken::No),
             Ok(Received::Early) => Ok(Taken::Early),
             Ok(Received::Forked) => {
+                self.prove_fork(index, &batch)?;
                 let writer = batch.header().writer.node;
                 warn!(folder = %self.setup.name, node = %writer.short(), "two histories under one signature; the second one is not taken");
                 self.problem(format!("node {} signed two histories; what came second is not taken", writer.short()));

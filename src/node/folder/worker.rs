@@ -15,6 +15,7 @@ use super::fetcher::{Arrived, Order};
 use super::local::Local;
 use super::parked::Parked;
 use super::peers::{self, Peers};
+use super::rules::NOTE_COMPLETE;
 use super::{FolderEvent, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
@@ -29,21 +30,19 @@ use crate::wire::api::{Amount, Event};
 use crate::wire::batch::What;
 use crate::wire::codec::List;
 use crate::wire::message::{BatchPush, EntryWant, Frontiers, Message};
-use crate::wire::statement::Frontier;
+use crate::wire::statement::{Fork, Frontier};
 
 /// Events taken in one turn.
 const EVENTS_PER_TURN_MAX: usize = 64;
 /// How long replaced and removed contents are kept in `.lanyard/versions`: 30 days, a month's backlog.
-const VERSIONS_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+pub(super) const VERSIONS_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Names whose bytes are added up for `status`.
 const COUNTED_MAX: usize = 64;
 /// After a failure of index or disk, this long until the next try.
 const TROUBLE_MS: u64 = 1_000;
 
 /// Note in the index: this node's incarnation in this folder.
-const NOTE_INCARNATION: &str = "incarnation";
-/// Note in the index: the folder's history was merged, or begins here.
-pub(super) const NOTE_COMPLETE: &str = "complete";
+pub(super) const NOTE_INCARNATION: &str = "incarnation";
 /// Note in the index: the last hybrid time given out, milliseconds.
 pub(super) const NOTE_TIME: &str = "time";
 
@@ -75,6 +74,8 @@ pub(super) struct Worker {
     /// Complete contents that wait to be placed.
     pub(super) ready: Vec<Arrived>,
     pub(super) unsent: VecDeque<Order>,
+    /// Proofs of forks found in this turn.
+    pub(super) forks: Vec<Fork>,
     pub(super) waiters: Vec<Sender<()>>,
     pub(super) report_due: bool,
     pub(super) applied_due: bool,
@@ -142,6 +143,7 @@ impl Worker {
             inline: BTreeMap::new(),
             ready: Vec::new(),
             unsent: VecDeque::new(),
+            forks: Vec::new(),
             waiters: Vec::new(),
             report_due: false,
             applied_due: true,
@@ -157,6 +159,10 @@ impl Worker {
 
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
+        // The rules may have changed while the node was off.
+        if let Err(error) = self.renew_rules() {
+            self.trouble(&error);
+        }
         loop {
             let (events, hints) = self.wait();
             for hint in hints {
@@ -303,15 +309,7 @@ impl Worker {
                 self.local.reading.remove(&path);
                 self.sign_read(path, info, read)?;
             }
-            FolderEvent::Rules => {
-                self.rules = self.setup.shared.mesh.rules(self.setup.folder);
-                self.apply.touch();
-                self.parked.retry();
-                let links: Vec<_> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
-                for link in links {
-                    self.ask_holes(&link)?;
-                }
-            }
+            FolderEvent::Rules => self.renew_rules()?,
             FolderEvent::LookAgain => self.local.look_below(RelPath::root()),
             FolderEvent::Wait(done) => {
                 self.local.look_below(RelPath::root());
@@ -327,9 +325,13 @@ impl Worker {
         if self.complete && now >= self.next_scan_ms {
             self.next_scan_ms = now + self.setup.scan_ms;
             self.prune(now);
+            self.let_go(now)?;
+            self.seal();
             self.local.look_below(RelPath::root());
         }
+        self.rules.refresh();
         self.take(pushes)?;
+        self.sign_forks();
         self.find_history()?;
         if self.complete {
             self.look(now)?;
@@ -424,7 +426,7 @@ impl Worker {
     }
 
     /// Asks a peer for entries that others withheld or did not have.
-    fn ask_holes(&self, link: &LinkSender) -> Result<(), TurnError> {
+    pub(super) fn ask_holes(&self, link: &LinkSender) -> Result<(), TurnError> {
         let holes = self.setup.store.read(|look| look.holes_to_ask(1024))?;
         let mut of: BTreeMap<Writer, Vec<u64>> = BTreeMap::new();
         holes.into_iter().for_each(|id| of.entry(id.writer).or_default().push(id.seq));
@@ -494,7 +496,10 @@ impl Worker {
     }
 
     fn show(&mut self) -> Result<(), TurnError> {
-        let (local, need) = self.setup.store.read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?)))?;
+        let (local, need, local_only) = self
+            .setup
+            .store
+            .read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?, look.local_only_count()?)))?;
         let state = if need.files > 0 || !self.ready.is_empty() {
             State::Syncing
         } else if !self.local.is_idle() || !self.complete {
@@ -507,7 +512,7 @@ impl Worker {
         if state == State::Idle && status.state != State::Idle {
             status.problem = None;
         }
-        *status = Status { state, local, need, local_only: 0, problem: status.problem.take() };
+        *status = Status { state, local, need, local_only, problem: status.problem.take() };
         drop(status);
         if changed {
             self.setup.shared.tell(Event::Folder {
