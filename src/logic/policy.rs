@@ -15,6 +15,9 @@ mod cases;
 mod evaluate;
 mod exchange;
 mod find;
+#[cfg(test)]
+mod frozen;
+mod judge;
 mod membership;
 mod parked;
 mod permit;
@@ -25,13 +28,15 @@ mod state;
 mod timeline;
 
 pub use author::{
-    PlanRefused, draft, found, next_counter, plan_admission, plan_admit, plan_create_folder, plan_eligible, plan_expel,
-    plan_grant, plan_group, plan_leave, plan_recovery, plan_rename, plan_retire, plan_revoke, plan_set_role,
+    PlanRefused, draft, found, freeze_frontiers, next_counter, plan_admission, plan_admit, plan_create_folder,
+    plan_eligible, plan_expel, plan_fork, plan_grant, plan_group, plan_leave, plan_recovery, plan_reinstate,
+    plan_rename, plan_retire, plan_revoke, plan_seal, plan_set_role, plan_vouch,
 };
 pub use cache::PolicyCache;
 pub use evaluate::{FOLDERS_MAX, MissingStatements, RULES_MAX, evaluate, policy_at};
 pub use exchange::{Exchange, HEADS_MAX, MESSAGE_BYTES_MAX, Received, STATEMENTS_MAX, WANT_MAX};
 pub use find::{Unclear, find_folder, find_group, find_node, find_path, find_place, find_subject};
+pub use judge::{Holds, Judge, SEAL_AFTER_MS, View, VoidEntry, Written};
 pub use permit::{Ask, Lacks, Permit, Refused, permit};
 pub use sentence::{folder_of, node_name, place, sentence, subject};
 pub use set::{Equivocation, Inserted, NotTaken, StatementSet};

@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod index;
 pub mod local_only;
 pub mod reconcile;
+pub mod rejudge;
 pub mod replica;
 
 pub mod scan;

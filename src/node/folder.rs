@@ -11,6 +11,7 @@ mod parked;
 mod peers;
 mod place;
 mod revert;
+mod rules;
 mod serve;
 mod take;
 mod worker;
@@ -36,6 +37,7 @@ use crate::wire::content::ChunkList;
 use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
 
 use fetcher::Arrived;
+pub(super) use rules::NOTE_COMPLETE;
 pub(super) use serve::Server;
 
 /// Events that wait for a worker. Pushes are the largest, at most one frame each.
@@ -169,6 +171,7 @@ impl FolderHandle {
             problem: None,
         };
         let status = Arc::new(Mutex::new(status));
+        setup.shared.mesh.hold(setup.folder, setup.store.clone());
         let server = Arc::new(Server::new(setup.folder, setup.disk.clone(), setup.store.clone()));
         let (mesh, folder, shared) = (setup.shared.mesh.clone(), setup.folder, setup.shared.clone());
         let fetcher = fetcher::Fetcher {
@@ -185,10 +188,13 @@ impl FolderHandle {
             orders: from_orders,
             worker: events.clone(),
         };
+        let setup_mesh = setup.shared.mesh.clone();
         let worker = worker::Worker::new(setup, from_events, events.clone(), orders.clone(), status.clone())?;
         rt::thread("fetch", move || fetcher.run());
+        let (mesh, held) = (setup_mesh, folder);
         rt::thread("folder", move || {
             worker.run();
+            mesh.let_go(held);
             drop(end);
         });
         Ok(Self { events, orders, status, server, done })

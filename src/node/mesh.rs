@@ -3,25 +3,34 @@
 //! One lock, short sections, no waiting inside. A statement is in the journal before it is in the set, and in the
 //! set before anyone is told of it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_channel::Sender;
 use ed25519_dalek::SigningKey;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::record::{MeshRecord, Record, RecordError};
 use crate::base::time::HlcClock;
-use crate::base::{DiscoveryKey, FolderId, Level, MeshId, NodeId, RelPath, StatementId};
-use crate::logic::policy::{self, Exchange, PlanRefused, Policy, PolicyCache, Refused, StatementSet};
+use crate::base::{DiscoveryKey, FolderId, Level, MeshId, NodeId, RelPath, StatementId, Writer};
+use crate::logic::policy::{
+    self, Exchange, Judge, PlanRefused, Policy, PolicyCache, Refused, StatementSet, View, VoidEntry, Written,
+};
+use crate::logic::sync::index::{self, EntryId, IndexError, Look};
+use crate::logic::sync::rejudge::Verdicts;
 use crate::logic::sync::replica::Rules;
 use crate::shell::home::{self, HomeError, Journal};
 use crate::shell::net::KeyRing;
+use crate::shell::store::Store;
 use crate::shell::{clock, entropy};
+use crate::wire::batch::Header;
 use crate::wire::codec::{self, DecodeError, List};
 use crate::wire::message::{KeyInUse, Message};
 use crate::wire::signed::Signed;
-use crate::wire::statement::{Body, Found, Name, Statement};
+use crate::wire::statement::{Body, FRONTIERS_MAX, FolderFrontier, Found, Name, Statement};
 
 /// Policies as of earlier heads, kept to judge batches. A guess: as many as machines that are away for a while.
 const POLICIES_MAX: usize = 32;
@@ -67,11 +76,27 @@ pub(super) enum Change {
 }
 
 struct Current {
-    set: StatementSet,
+    set: Arc<StatementSet>,
+    /// Made when it is asked for, and again after the set changed.
+    judge: Option<Arc<Judge>>,
     journal: Journal,
     cache: PolicyCache,
     policy: Arc<Policy>,
 }
+
+impl Current {
+    fn set_mut(&mut self) -> &mut StatementSet {
+        self.judge = None;
+        Arc::make_mut(&mut self.set)
+    }
+
+    fn judge(&mut self) -> Arc<Judge> {
+        self.judge.get_or_insert_with(|| Arc::new(Judge::new(self.set.clone()))).clone()
+    }
+}
+
+/// The frontiers of one statement.
+type Frontiers = List<FolderFrontier, FRONTIERS_MAX>;
 
 struct Inner {
     record: Record,
@@ -88,15 +113,20 @@ pub(super) struct MeshHandle {
     key: Arc<SigningKey>,
     ring: KeyRing,
     changes: Sender<Change>,
+    /// Folders held here: how far their logs reach goes into statements that lower somebody.
+    held: Arc<Mutex<BTreeMap<FolderId, Store>>>,
 }
 
-/// The rules of one folder as of some heads.
-#[derive(Clone, Debug)]
+/// The rules of one folder as of all that was known when they were made.
+#[derive(Clone)]
 pub(super) struct FolderRules {
     policy: Option<Arc<Policy>>,
+    judge: Option<Arc<Judge>>,
     heads: Vec<StatementId>,
     folder: FolderId,
     at_ms: u64,
+    /// A node whose log forked and that was not reinstated.
+    suspended: Option<NodeId>,
 }
 
 impl FolderRules {
@@ -104,11 +134,108 @@ impl FolderRules {
     pub(super) fn heads(&self) -> &[StatementId] {
         &self.heads
     }
+
+    /// Looks at the clock again: rules end by it.
+    pub(super) fn refresh(&mut self) {
+        self.at_ms = clock::wall_ms();
+    }
+
+    /// Whether `writer` signed two histories, as far as the statements say.
+    pub(super) fn is_forked(&self, writer: Writer) -> bool {
+        self.judge.as_ref().is_some_and(|judge| judge.forked(self.folder, writer).is_some())
+    }
+
+    /// What this node writes as `writer` stays local while it would not count.
+    pub(super) fn suspend(&mut self, writer: Writer) {
+        let may = self.judge.as_ref().is_none_or(|judge| judge.may_go_on(self.folder, writer));
+        self.suspended = (!may).then_some(writer.node);
+    }
+
+    /// Whether all of these statements are here.
+    pub(super) fn knows(&self, heads: &[StatementId]) -> bool {
+        self.judge.as_ref().is_some_and(|judge| heads.iter().all(|id| judge.set().contains(id)))
+    }
+
+    /// What changes when the verdict on any entry of the folder may; `None`: nothing is judged for now.
+    pub(super) fn digest(&self) -> Option<[u8; 32]> {
+        let judge = self.judge.as_ref()?;
+        judge.stopped(self.folder).is_none().then(|| judge.digest(self.folder))
+    }
+
+    /// Judges entries of the folder.
+    pub(super) fn verdicts(&self) -> FolderVerdicts {
+        FolderVerdicts {
+            judge: self.judge.clone(),
+            folder: self.folder,
+            views: RefCell::default(),
+            any_void: false.into(),
+        }
+    }
+}
+
+/// Views kept by one `FolderVerdicts`: entries come in runs of one batch, and batches mostly name the same heads.
+const VIEWS_MAX: usize = 8;
+
+/// Judges entries of one folder; for one thread, for a while.
+pub(super) struct FolderVerdicts {
+    judge: Option<Arc<Judge>>,
+    folder: FolderId,
+    views: RefCell<Vec<(Vec<StatementId>, Rc<View>)>>,
+    /// Whether anything was found that does not count.
+    any_void: std::cell::Cell<bool>,
+}
+
+impl FolderVerdicts {
+    /// Whether any entry that was judged does not count: what it superseded is missing then.
+    pub(super) fn any_void(&self) -> bool {
+        self.any_void.get()
+    }
+
+    fn view(&self, judge: &Judge, heads: &[StatementId]) -> Option<Rc<View>> {
+        let mut views = self.views.borrow_mut();
+        if let Some((_, view)) = views.iter().find(|(of, _)| of == heads) {
+            return Some(view.clone());
+        }
+        let view = Rc::new(judge.view(self.folder, heads).ok()?);
+        views.insert(0, (heads.to_vec(), view.clone()));
+        views.truncate(VIEWS_MAX);
+        Some(view)
+    }
+
+    /// Why an entry does not count; `None`: it does, or its statements are not here.
+    pub(super) fn why(
+        &self,
+        header: &Header,
+        seq: u64,
+        path: &RelPath,
+        look: &dyn Look,
+    ) -> index::Result<Option<VoidEntry>> {
+        let Some(judge) = &self.judge else { return Ok(None) };
+        let Some(view) = self.view(judge, &header.heads) else { return Ok(None) };
+        let entry = Written { writer: header.writer, seq, path, at_ms: header.time.ms };
+        let holds = |writer: Writer, seq: u64| {
+            let batch = look.batch_of(EntryId { writer, seq })?;
+            Ok::<_, IndexError>(batch.map(|(_, batch)| (batch.header().last(), batch.hash())))
+        };
+        Ok(judge.judge(&view, &entry, holds)?.err())
+    }
+}
+
+impl Verdicts for FolderVerdicts {
+    fn counts(&self, header: &Header, seq: u64, path: &RelPath, look: &dyn Look) -> index::Result<bool> {
+        let known = self.judge.as_ref().is_some_and(|judge| self.view(judge, &header.heads).is_some());
+        let counts = known && self.why(header, seq, path, look)?.is_none();
+        self.any_void.set(self.any_void.get() || !counts);
+        Ok(counts)
+    }
 }
 
 impl Rules for FolderRules {
     fn permits(&self, node: NodeId, path: &RelPath, level: Level) -> bool {
         let ask = policy::Ask { folder: self.folder, path: path.clone(), level };
+        if level >= Level::Write && self.suspended == Some(node) {
+            return false;
+        }
         self.policy.as_ref().is_some_and(|policy| policy::permit(policy, node, &ask, self.at_ms).is_ok())
     }
 }
@@ -128,7 +255,7 @@ impl MeshHandle {
             inner.current = Some(load(&journal_path(&inner.state, mesh), mesh, &mut inner.clock)?);
             ring.replace(keys(&inner.record).into_iter().map(|key| key.key).collect());
         }
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), node, key, ring, changes })
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), node, key, ring, changes, held: Arc::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -163,22 +290,71 @@ impl MeshHandle {
 
     /// The rules of a folder, as of all that is known.
     pub(super) fn rules(&self, folder: FolderId) -> FolderRules {
-        let inner = self.lock();
-        let current = inner.current.as_ref();
-        FolderRules {
-            policy: current.map(|c| c.policy.clone()),
-            heads: current.map(|c| c.set.heads()).unwrap_or_default(),
-            folder,
-            at_ms: clock::wall_ms(),
-        }
+        let mut inner = self.lock();
+        let current = inner.current.as_mut();
+        let (policy, judge, heads) = match current {
+            Some(current) => (Some(current.policy.clone()), Some(current.judge()), current.set.heads()),
+            None => (None, None, Vec::new()),
+        };
+        FolderRules { policy, judge, heads, folder, at_ms: clock::wall_ms(), suspended: None }
     }
 
-    /// The rules of a folder as of some heads; `None` where statements are missing. `at_ms`: the signed time.
-    pub(super) fn rules_at(&self, folder: FolderId, heads: &[StatementId], at_ms: u64) -> Option<FolderRules> {
+    /// A folder is held here from now on.
+    pub(super) fn hold(&self, folder: FolderId, store: Store) {
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(folder, store);
+    }
+
+    /// A folder is held here no more.
+    pub(super) fn let_go(&self, folder: FolderId) {
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&folder);
+    }
+
+    /// How far the logs of the folders held here reach, as far as this node has their history.
+    fn known(&self) -> Vec<FolderFrontier> {
+        let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let mut known = Vec::new();
+        for (folder, store) in held {
+            let frontiers = store.read::<_, IndexError>(|look| {
+                Ok(match look.note(super::folder::NOTE_COMPLETE)? {
+                    Some(_) => Some(look.frontiers()?),
+                    None => None,
+                })
+            });
+            match frontiers {
+                Ok(Some(frontiers)) => {
+                    known.push(FolderFrontier::holds(folder));
+                    known.extend(frontiers.into_iter().map(|frontier| FolderFrontier { folder, frontier }));
+                }
+                Ok(None) => {}
+                // Not named, it stays open until it is sealed.
+                Err(error) => warn!(folder = ?folder, %error, "what is known of a folder cannot be read now"),
+            }
+        }
+        known
+    }
+
+    /// Signs the seals that are due; only an admin's node has any.
+    pub(super) fn seal_due(&self) -> Result<Vec<StatementId>, MeshError> {
+        if !self.policy().is_some_and(|policy| policy.is_admin(self.node)) {
+            return Ok(Vec::new());
+        }
+        let known = self.known();
         let mut inner = self.lock();
-        let current = inner.current.as_mut()?;
-        let policy = current.cache.policy_at(&current.set, heads).ok()?;
-        Some(FolderRules { policy: Some(policy), heads: heads.to_vec(), folder, at_ms })
+        let Some(current) = inner.current.as_mut() else { return Ok(Vec::new()) };
+        let due = current.judge().seals_due(self.node, clock::wall_ms(), &known);
+        let policy = current.policy.clone();
+        let mut bodies = Vec::new();
+        for (statement, frontiers) in due {
+            let body = policy::plan_seal(&policy, self.node, statement)?;
+            bodies.extend(frontiers.chunks(FRONTIERS_MAX).map(|chunk| (body.clone(), List::truncated(chunk.to_vec()))));
+        }
+        if bodies.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = Self::write_down(&self.key, &mut inner, bodies)?;
+        drop(inner);
+        self.changed(Change::Statements(ids.clone()));
+        Ok(ids)
     }
 
     /// Whether a node may read a path now.
@@ -311,7 +487,8 @@ impl MeshHandle {
         Ok(())
     }
 
-    /// Signs what `plan` comes to under the policy as it is, one statement after the other.
+    /// Signs what `plan` comes to under the policy as it is, one statement after the other. Those that can lower
+    /// somebody say how far the logs reach that are here.
     pub(super) fn sign<E: From<MeshError>>(
         &self,
         plan: impl FnOnce(&Policy) -> Result<Vec<Body>, E>,
@@ -325,22 +502,37 @@ impl MeshHandle {
         key: &SigningKey,
         plan: impl FnOnce(&Policy) -> Result<Vec<Body>, E>,
     ) -> Result<Vec<StatementId>, E> {
+        let known = self.known();
         let mut inner = self.lock();
-        let Inner { current, clock: hlc, .. } = &mut *inner;
+        let policy = inner.current.as_ref().ok_or(MeshError::None)?.policy.clone();
+        let mut bodies = Vec::new();
+        for body in plan(&policy)? {
+            let frontiers = policy::freeze_frontiers(&policy, &body, &known);
+            bodies.extend(frontiers.into_iter().map(|frontiers| (body.clone(), frontiers)));
+        }
+        let ids = Self::write_down(key, &mut inner, bodies)?;
+        drop(inner);
+        self.changed(Change::Statements(ids.clone()));
+        Ok(ids)
+    }
+
+    fn write_down(
+        key: &SigningKey,
+        inner: &mut Inner,
+        bodies: Vec<(Body, Frontiers)>,
+    ) -> Result<Vec<StatementId>, MeshError> {
+        let Inner { current, clock: hlc, .. } = inner;
         let current = current.as_mut().ok_or(MeshError::None)?;
-        let bodies = plan(&current.policy)?;
         let mut ids = Vec::new();
-        for body in bodies {
+        for (body, frontiers) in bodies {
             let time = hlc.tick(clock::wall_ms());
-            let statement = policy::draft(&current.set, key, time, body, List::default());
-            current.journal.append([codec::encode(statement.signed()).as_slice()]).map_err(MeshError::from)?;
+            let statement = policy::draft(&current.set, key, time, body, frontiers);
+            current.journal.append([codec::encode(statement.signed()).as_slice()])?;
             let id = statement.id();
-            current.set.insert(statement).expect("what is drafted on a set fits it");
+            current.set_mut().insert(statement).expect("what is drafted on a set fits it");
             ids.push(id);
         }
         current.policy = current.cache.current(&current.set);
-        drop(inner);
-        self.changed(Change::Statements(ids.clone()));
         Ok(ids)
     }
 
@@ -358,7 +550,7 @@ impl MeshHandle {
             Message::StatementHeads(heads) => Ok(exchange.handle_heads(&current.set, &heads)),
             Message::StatementWant(ids) => Ok(exchange.handle_want(&current.set, &ids)),
             Message::Statements(statements) => {
-                let received = exchange.handle_statements(&mut current.set, statements.into_vec())?;
+                let received = exchange.handle_statements(current.set_mut(), statements.into_vec())?;
                 for (id, why) in &received.refused {
                     self.changed(Change::Refused(from, *id, why.to_string()));
                 }
@@ -479,5 +671,5 @@ fn load(path: &Path, mesh: MeshId, hlc: &mut HlcClock) -> Result<Current, MeshEr
     }
     let mut cache = PolicyCache::new(POLICIES_MAX);
     let policy = cache.current(&set);
-    Ok(Current { set, journal, cache, policy })
+    Ok(Current { set: Arc::new(set), judge: None, journal, cache, policy })
 }

@@ -7,6 +7,7 @@ use ed25519_dalek::SigningKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::batch::Batch;
 use super::codec::{self, DecodeError, List, Text};
 use super::envelope::{Envelope, kind};
 use super::signed::{Domain, Signed};
@@ -54,6 +55,15 @@ pub struct FolderFrontier {
     pub folder: FolderId,
     /// Whose log.
     pub frontier: Frontier,
+}
+
+impl FolderFrontier {
+    /// Says that the issuer holds a folder's index: a writer of it that is not named has written nothing there that
+    /// the issuer knew. Of no writer; sorts before all others.
+    pub fn holds(folder: FolderId) -> Self {
+        let writer = Writer { node: NodeId([0; 32]), incarnation: 0 };
+        Self { folder, frontier: Frontier { writer, seq: 0, batch: BatchHash([0; 32]) } }
+    }
 }
 
 /// A point in one writer's log: nobody can grow another branch below it.
@@ -323,6 +333,47 @@ pub struct Fork {
     pub left: ForkSide,
     /// The same in the other history.
     pub right: ForkSide,
+}
+
+impl Fork {
+    /// The proof that two of its writer's batches follow one and the same: returns the last number that both
+    /// histories share. `None`: it proves nothing.
+    pub fn proof(&self, mesh: MeshId) -> Option<u64> {
+        let open = |side: &ForkSide| {
+            let signed = Signed {
+                envelope: codec::Bytes::new(side.header.to_vec())?,
+                signature: codec::Bytes::new(side.signature.to_vec())?,
+            };
+            let batch = Batch::open(signed).ok()?;
+            let header = batch.header();
+            let is_meant = (header.mesh, header.folder, header.writer) == (mesh, self.folder, self.writer);
+            (is_meant && header.first.checked_sub(1) == Some(self.common)).then_some(batch)
+        };
+        let (left, right) = (open(&self.left)?, open(&self.right)?);
+        let one_past = left.header().previous == right.header().previous;
+        (one_past && left.hash() != right.hash()).then_some(self.common)
+    }
+
+    /// Writes down what two batches prove; `None`: they prove nothing.
+    pub fn of(one: &Batch, other: &Batch) -> Option<Self> {
+        let side = |batch: &Batch| {
+            let signed = batch.signed();
+            Some(ForkSide {
+                header: codec::Bytes::new(signed.envelope.to_vec())?,
+                signature: codec::Bytes::new(signed.signature.to_vec())?,
+            })
+        };
+        let header = one.header();
+        let (left, right) = if one.hash() < other.hash() { (one, other) } else { (other, one) };
+        let fork = Self {
+            folder: header.folder,
+            writer: header.writer,
+            common: header.first.checked_sub(1)?,
+            left: side(left)?,
+            right: side(right)?,
+        };
+        fork.proof(header.mesh).is_some().then_some(fork)
+    }
 }
 
 /// One side of a fork: a signed batch header, which has at most 1,024 entry hashes.

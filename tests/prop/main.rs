@@ -1,3 +1,4 @@
 //! Properties that hold for every input, on random ones.
 
+mod freeze;
 mod policy;

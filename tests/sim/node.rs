@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use ed25519_dalek::SigningKey;
 use lanyard::base::time::HlcClock;
 use lanyard::base::{ContentId, FileInfo, FolderId, Level, MeshId, NodeId, RelPath, Writer};
-use lanyard::logic::sync::index::{Index, Look, MemoryIndex, Walk};
+use lanyard::logic::sync::index::{self, Index, Look, MemoryIndex, Walk};
 use lanyard::logic::sync::reconcile::{self, Action, Target};
+use lanyard::logic::sync::rejudge::Verdicts;
 use lanyard::logic::sync::replica::{self, Author, Authored, Found, Push, Received, Reject, Rules, Seen};
 use lanyard::logic::sync::scan::{Candidate, Join};
-use lanyard::wire::batch::{Batch, Packed, What};
+use lanyard::wire::batch::{Batch, Header, Packed, What};
 use lanyard::wire::codec::{self, Bytes};
 use lanyard::wire::content::{ChunkList, ChunkRecord};
 use lanyard::wire::message::{Hole, HoleReason};
@@ -34,6 +35,12 @@ pub(crate) struct Office {
 impl Rules for Office {
     fn permits(&self, node: NodeId, _: &RelPath, level: Level) -> bool {
         level <= Level::Read || !self.readers.contains(&node)
+    }
+}
+
+impl Verdicts for Office {
+    fn counts(&self, header: &Header, _: u64, path: &RelPath, _: &dyn Look) -> index::Result<bool> {
+        Ok(self.permits(header.writer.node, path, Level::Write))
     }
 }
 

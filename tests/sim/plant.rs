@@ -1,5 +1,7 @@
 //! Planted bugs: each is one a careful engineer could make, and each must be caught by some seed.
 
+use std::collections::BTreeSet;
+
 use lanyard::base::{ChunkHash, ContentId, RelPath, Writer};
 use lanyard::logic::sync::index::{
     ChunkPlace, EntryId, Head, Index, Look, MemoryIndex, PathRecord, Result, Totals, Walk,
@@ -126,6 +128,24 @@ impl Look for Planted<'_> {
     fn void(&self, id: EntryId) -> Result<Option<Salted>> {
         self.inner.void(id)
     }
+    fn kept(&self, path: &RelPath) -> Result<Vec<Head>> {
+        self.inner.kept(path)
+    }
+    fn entries_after(&self, after: Option<EntryId>, most: usize) -> Result<Vec<(EntryId, RelPath)>> {
+        self.inner.entries_after(after, most)
+    }
+    fn voids_after(&self, after: Option<EntryId>, most: usize) -> Result<Vec<(EntryId, Salted)>> {
+        self.inner.voids_after(after, most)
+    }
+    fn superseded_by(&self, later: &BTreeSet<EntryId>) -> Result<Vec<EntryId>> {
+        self.inner.superseded_by(later)
+    }
+    fn local_only(&self, after: Option<&RelPath>, most: usize) -> Result<Vec<RelPath>> {
+        self.inner.local_only(after, most)
+    }
+    fn local_only_count(&self) -> Result<u64> {
+        self.inner.local_only_count()
+    }
     fn hole(&self, id: EntryId) -> Result<Option<HoleReason>> {
         self.inner.hole(id)
     }
@@ -164,8 +184,17 @@ impl Index for Planted<'_> {
     fn put_entry_path(&mut self, id: EntryId, path: &RelPath) -> Result<()> {
         self.inner.put_entry_path(id, path)
     }
-    fn put_void(&mut self, id: EntryId, salted: &Salted) -> Result<()> {
+    fn forget_entry(&mut self, id: EntryId) -> Result<()> {
+        self.inner.forget_entry(id)
+    }
+    fn put_void(&mut self, id: EntryId, salted: Option<&Salted>) -> Result<()> {
         self.inner.put_void(id, salted)
+    }
+    fn put_kept(&mut self, path: &RelPath, head: &Head) -> Result<()> {
+        self.inner.put_kept(path, head)
+    }
+    fn forget_kept(&mut self, path: &RelPath, id: EntryId) -> Result<()> {
+        self.inner.forget_kept(path, id)
     }
     fn put_hole(&mut self, id: EntryId, reason: Option<HoleReason>) -> Result<()> {
         self.inner.put_hole(id, reason)

@@ -1,7 +1,9 @@
 //! Any sequence of calls gives the same answers on the index in memory and in the file, across reopening.
 
+use std::collections::BTreeSet;
+
 use lanyard::base::RelPath;
-use lanyard::logic::sync::index::{Index, IndexError, Look, MemoryIndex, Result, Walk};
+use lanyard::logic::sync::index::{Head, Index, IndexError, Look, MemoryIndex, PathRecord, Result, Walk};
 use lanyard::shell::store::{Condition, Store};
 use lanyard::wire::batch::What;
 use lanyard::wire::message::HoleReason;
@@ -19,7 +21,9 @@ enum Call {
     Path { at: usize, head: Option<(u8, u64)>, disk: Option<u8>, dir: bool },
     Batch { by: u8, entries: u64 },
     EntryPath { by: u8, seq: u64, at: usize },
-    Void { by: u8, seq: u64 },
+    Void { by: u8, seq: u64, held: bool },
+    ForgetEntry { by: u8, seq: u64 },
+    Kept { by: u8, seq: u64, at: usize, held: bool },
     Hole { by: u8, seq: u64, reason: Option<HoleReason> },
     List { content: u8, at: usize },
     Need { at: usize, needed: bool },
@@ -47,7 +51,10 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(at, head, disk, dir)| Call::Path { at, head, disk, dir }),
         2 => (by.clone(), 1..4_u64).prop_map(|(by, entries)| Call::Batch { by, entries }),
         1 => (by.clone(), seq.clone(), at.clone()).prop_map(|(by, seq, at)| Call::EntryPath { by, seq, at }),
-        1 => (by.clone(), seq.clone()).prop_map(|(by, seq)| Call::Void { by, seq }),
+        2 => (by.clone(), seq.clone(), any::<bool>()).prop_map(|(by, seq, held)| Call::Void { by, seq, held }),
+        1 => (by.clone(), seq.clone()).prop_map(|(by, seq)| Call::ForgetEntry { by, seq }),
+        2 => (by.clone(), seq.clone(), at.clone(), any::<bool>())
+            .prop_map(|(by, seq, at, held)| Call::Kept { by, seq, at, held }),
         3 => (by, seq, reason).prop_map(|(by, seq, reason)| Call::Hole { by, seq, reason }),
         4 => (0..CONTENTS, at.clone()).prop_map(|(content, at)| Call::List { content, at }),
         2 => (at, any::<bool>()).prop_map(|(at, needed)| Call::Need { at, needed }),
@@ -68,14 +75,25 @@ fn make(index: &mut dyn Index, call: &Call) -> Result<()> {
     match call {
         Call::Path { at, head, disk, dir } => {
             let disk = if *dir && disk.is_some() { Some(What::Dir) } else { disk.map(file) };
-            index.put_path(&path(*at), &record(&path(*at), head.map(|(by, seq)| id(by, seq)), disk))
+            let record = record(&path(*at), head.map(|(by, seq)| id(by, seq)), disk);
+            // A directory here is also one that was changed without the right to.
+            index.put_path(&path(*at), &PathRecord { local_only: *dir, ..record })
         }
         Call::Batch { by, entries } => {
             let batch = batch(&*index, *by, *entries)?;
             index.put_batch(&batch)
         }
         Call::EntryPath { by, seq, at } => index.put_entry_path(id(*by, *seq), &path(*at)),
-        Call::Void { by, seq } => index.put_void(id(*by, *seq), &salted(path(0), file(1), id(*by, *seq))),
+        Call::Void { by, seq, held } => {
+            let salted = salted(path(0), file(1), id(*by, *seq));
+            index.put_void(id(*by, *seq), held.then_some(&salted))
+        }
+        Call::ForgetEntry { by, seq } => index.forget_entry(id(*by, *seq)),
+        Call::Kept { by, seq, at, held: false } => index.forget_kept(&path(*at), id(*by, *seq)),
+        Call::Kept { by, seq, at, held: true } => {
+            let id = id(*by, *seq);
+            index.put_kept(&path(*at), &Head { id, salted: salted(path(*at), file(1), id) })
+        }
         Call::Hole { by, seq, reason } => index.put_hole(id(*by, *seq), *reason),
         Call::List { content: n, at } => index.put_chunk_list(content(*n), &list(*n), &path(*at)),
         Call::Need { at, needed } => index.put_need(&path(*at), *needed),
@@ -90,6 +108,7 @@ fn answers(look: &dyn Look) -> Result<Vec<String>> {
     for at in 0..PATHS.len() {
         say(&look.path(&path(at))?);
         say(&look.needs(Some(&path(at)), 2)?);
+        say(&(look.kept(&path(at))?, look.local_only(Some(&path(at)), 2)?));
         for top in [RelPath::root(), path(at), path(at + 1)] {
             let mut seen = Vec::new();
             look.walk_from(&top, &path(at), &mut |path, record| {
@@ -109,6 +128,8 @@ fn answers(look: &dyn Look) -> Result<Vec<String>> {
         say(&look.frontier(writer(by))?);
         for seq in 0..=SEQS {
             let id = id(by, seq);
+            say(&(look.entries_after(Some(id), 2)?, look.voids_after(Some(id), 2)?));
+            say(&look.superseded_by(&BTreeSet::from([id]))?);
             say(&(look.batch_of(id)?, look.entry_path(id)?, look.void(id)?, look.hole(id)?));
         }
     }
@@ -125,6 +146,8 @@ fn answers(look: &dyn Look) -> Result<Vec<String>> {
         say(&seen);
     }
     say(&(look.frontiers()?, look.need_count()?, look.totals()?, look.needs(None, 0)?, look.needs(None, 99)?));
+    say(&(look.entries_after(None, 0)?, look.entries_after(None, 99)?, look.voids_after(None, 3)?));
+    say(&(look.local_only(None, 0)?, look.local_only(None, 99)?, look.local_only_count()?));
     say(&(look.holes_to_ask(0)?, look.holes_to_ask(2)?, look.holes_to_ask(99)?));
     NOTES.iter().try_for_each(|key| look.note(key).map(|note| say(&note)))?;
     Ok(all)

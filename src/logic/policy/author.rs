@@ -9,11 +9,11 @@ use super::evaluate::{FOLDERS_MAX, checked_name, folder_name};
 use super::permit::Refused;
 use super::set::StatementSet;
 use super::state::Policy;
-use crate::base::{FolderId, GroupId, Hlc, Level, NodeId, RelPath, Role, StatementId};
+use crate::base::{FolderId, GroupId, Hlc, Level, NodeId, RelPath, Role, StatementId, Writer};
 use crate::wire::codec::List;
 use crate::wire::statement::{
-    Admit, Body, CreateFolder, Eligible, Expel, FolderFrontier, Found, Grant, Group, Head, Name, Named, PARENTS_MAX,
-    Rename, RetireFolder, Revoke, SetRole, Statement, Subject,
+    Admit, Body, CreateFolder, Eligible, Expel, FRONTIERS_MAX, FolderFrontier, Fork, Found, Grant, Group, Head, Name,
+    Named, PARENTS_MAX, Range, Reinstate, Rename, RetireFolder, Revoke, Seal, SetRole, Statement, Subject, Vouch,
 };
 
 /// Why this node may not sign a statement. Nothing was signed.
@@ -57,6 +57,9 @@ pub enum PlanRefused {
     /// The rule would end before it begins.
     #[error("the rule would end in the past")]
     Past,
+    /// A vouch names too much at once, or nothing.
+    #[error("between 1 and 256 runs of entries can be kept at once, this names {0}")]
+    Ranges(usize),
     /// The last admin cannot go while others stay.
     #[error("this is the only admin; name another first")]
     LastAdmin,
@@ -96,7 +99,7 @@ pub fn draft(
     key: &SigningKey,
     time: Hlc,
     body: Body,
-    frontiers: List<FolderFrontier, { crate::wire::statement::FRONTIERS_MAX }>,
+    frontiers: List<FolderFrontier, FRONTIERS_MAX>,
 ) -> Statement {
     let issuer = NodeId(key.verifying_key().to_bytes());
     let head = Head {
@@ -109,6 +112,43 @@ pub fn draft(
         frontiers,
     };
     Statement::sign(head, body, key)
+}
+
+/// What `known` (how far the logs reach of the folders that this node holds, each with its `FolderFrontier::holds`)
+/// must say in a statement of this sentence: the logs of those whom it can lower. One list a statement; where that
+/// is too long, several equal statements in a row carry it.
+pub fn freeze_frontiers(
+    policy: &Policy,
+    body: &Body,
+    known: &[FolderFrontier],
+) -> Vec<List<FolderFrontier, FRONTIERS_MAX>> {
+    let nobody = NodeId([0; 32]);
+    let of_subject = |subject: Subject, node: NodeId| match subject {
+        Subject::Node(subject) => node == subject || node == nobody,
+        Subject::Group(_) | Subject::Everyone => true,
+    };
+    let is_named = |f: &FolderFrontier| {
+        let node = f.frontier.writer.node;
+        match body {
+            Body::Expel(expel) => node == expel.node || node == nobody,
+            Body::Group(group) => {
+                let before = policy.groups.get(&group.group);
+                let was = before.is_some_and(|g| g.members.contains(&node) || g.disputed.contains(&node));
+                was || group.members.contains(&node) || node == nobody
+            }
+            Body::Grant(grant) => f.folder == grant.folder && of_subject(grant.subject, node),
+            Body::Revoke(revoke) => f.folder == revoke.folder && of_subject(revoke.subject, node),
+            Body::RetireFolder(retire) => f.folder == retire.folder,
+            _ => false,
+        }
+    };
+    let mut named: Vec<FolderFrontier> = known.iter().filter(|f| is_named(f)).copied().collect();
+    named.sort_unstable();
+    named.dedup_by_key(|f| (f.folder, f.frontier.writer));
+    if named.is_empty() {
+        return vec![List::default()];
+    }
+    named.chunks(FRONTIERS_MAX).map(|chunk| List::truncated(chunk.to_vec())).collect()
 }
 
 /// The heads, at most `PARENTS_MAX`, always with one that stands on the issuer's own last statement.
@@ -310,6 +350,44 @@ pub fn plan_eligible(policy: &Policy, me: NodeId, node: NodeId, priority: Option
     must_be_admin(policy, me)?;
     must_know(policy, node)?;
     Ok(Body::Eligible(Eligible { node, priority }))
+}
+
+/// Keeps entries that do not count: late work above a freeze. What is above a fork cannot be kept.
+pub fn plan_vouch(
+    policy: &Policy,
+    me: NodeId,
+    folder: FolderId,
+    ranges: Vec<Range>,
+    now_ms: u64,
+) -> Result<Body, PlanRefused> {
+    must_manage(policy, me, folder, &RelPath::root(), now_ms)?;
+    let count = ranges.len();
+    let ranges = List::new(ranges).filter(|ranges| !ranges.is_empty()).ok_or(PlanRefused::Ranges(count))?;
+    Ok(Body::Vouch(Vouch { folder, ranges }))
+}
+
+/// Seals a statement: see `Judge::seals_due`, which also gives the frontiers to sign it with.
+pub fn plan_seal(policy: &Policy, me: NodeId, statement: StatementId) -> Result<Body, PlanRefused> {
+    must_be_admin(policy, me)?;
+    Ok(Body::Seal(Seal { grant: statement }))
+}
+
+/// Lets the node go on, under a new incarnation, whose log `writer` forked.
+pub fn plan_reinstate(
+    policy: &Policy,
+    me: NodeId,
+    folder: FolderId,
+    writer: Writer,
+    now_ms: u64,
+) -> Result<Body, PlanRefused> {
+    must_manage(policy, me, folder, &RelPath::root(), now_ms)?;
+    Ok(Body::Reinstate(Reinstate { folder, writer }))
+}
+
+/// Says that a writer signed two histories; `fork` comes from `Fork::of` and so is proven.
+pub fn plan_fork(policy: &Policy, me: NodeId, fork: Fork) -> Result<Body, PlanRefused> {
+    must_be_member(policy, me)?;
+    Ok(Body::Fork(fork))
 }
 
 fn plan_name(name: &str) -> Result<Name, PlanRefused> {

@@ -13,28 +13,28 @@ use crate::wire::statement::{
 
 const RECOVERY: u8 = 99;
 
-fn key(n: u8) -> SigningKey {
+pub(super) fn key(n: u8) -> SigningKey {
     SigningKey::from_bytes(&[n; 32])
 }
 
-fn node(n: u8) -> NodeId {
+pub(super) fn node(n: u8) -> NodeId {
     NodeId(key(n).verifying_key().to_bytes())
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text).expect("short")
 }
 
-fn path(text: &str) -> RelPath {
+pub(super) fn path(text: &str) -> RelPath {
     RelPath::new(text).expect("valid")
 }
 
-fn at(ms: u64) -> Hlc {
+pub(super) fn at(ms: u64) -> Hlc {
     Hlc { ms, count: 0 }
 }
 
 /// Node 1 founds; 2 and 3 are admins, admitted in this order; 4, 5 and 6 are members.
-fn office() -> StatementSet {
+pub(super) fn office() -> StatementSet {
     let body = Found { name: name("office"), node_name: name("one"), nonce: [0; 16], recovery: node(RECOVERY) };
     let first = found(body, &key(1), at(1));
     let mut set = StatementSet::new(MeshId(first.id().0));
@@ -46,18 +46,18 @@ fn office() -> StatementSet {
     set
 }
 
-fn say(set: &mut StatementSet, who: u8, body: Body) -> Statement {
+pub(super) fn say(set: &mut StatementSet, who: u8, body: Body) -> Statement {
     say_at(set, who, 10, body)
 }
 
-fn say_at(set: &mut StatementSet, who: u8, ms: u64, body: Body) -> Statement {
+pub(super) fn say_at(set: &mut StatementSet, who: u8, ms: u64, body: Body) -> Statement {
     let statement = draft(set, &key(who), at(ms), body, List::default());
     set.insert(statement.clone()).expect("fits");
     statement
 }
 
 /// All that several views know.
-fn union(views: &[&StatementSet]) -> StatementSet {
+pub(super) fn union(views: &[&StatementSet]) -> StatementSet {
     let mut set = views[0].clone();
     for statement in views[1..].iter().flat_map(|view| view.in_order()) {
         set.insert(statement.clone()).expect("fits");
@@ -65,15 +65,15 @@ fn union(views: &[&StatementSet]) -> StatementSet {
     set
 }
 
-fn folder(set: &mut StatementSet, who: u8) -> FolderId {
+pub(super) fn folder(set: &mut StatementSet, who: u8) -> FolderId {
     FolderId(say(set, who, Body::CreateFolder(CreateFolder { name: name("books") })).id().0)
 }
 
-fn grant(folder: FolderId, subject: Subject, on: &str, level: Level) -> Body {
+pub(super) fn grant(folder: FolderId, subject: Subject, on: &str, level: Level) -> Body {
     Body::Grant(Grant { folder, subject, path: path(on), level, not_after: None })
 }
 
-fn expel(n: u8) -> Body {
+pub(super) fn expel(n: u8) -> Body {
     Body::Expel(Expel { node: node(n) })
 }
 

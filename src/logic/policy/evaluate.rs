@@ -10,14 +10,15 @@
 //! Page: `docs/spec/policy.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use super::membership::{Membership, Standing};
 use super::rules::{Read, Shelf, Who};
 use super::set::{Clock, Slot, StatementSet};
 use super::state::{FolderState, GroupState, Member, Policy, Rule, Void};
 use super::timeline::Timeline;
-use crate::base::{FolderId, GroupId, Level, NodeId, RelPath, Role, StatementId};
-use crate::wire::statement::{Body, Named, Statement, Subject};
+use crate::base::{FolderId, GroupId, Level, NodeId, RelPath, Role, StatementId, Writer};
+use crate::wire::statement::{Body, FolderFrontier, Named, Range, Statement, Subject};
 
 /// Folders that one node may create, counted along its own chain.
 pub const FOLDERS_MAX: u32 = 100;
@@ -48,38 +49,51 @@ pub fn policy_at(set: &StatementSet, heads: &[StatementId]) -> Result<Policy, Mi
     Ok(Evaluation::run(set, Some(&closure)))
 }
 
-struct Evaluation<'a> {
-    set: &'a StatementSet,
-    membership: Membership<'a>,
+/// Passes 1 and 2, done: which statements have an effect, and what was said about each thing.
+pub(super) struct Evaluation<S> {
+    pub(super) set: S,
+    pub(super) membership: Membership<S>,
     mesh_names: Timeline<String>,
     node_names: BTreeMap<NodeId, Timeline<String>>,
-    folders: BTreeMap<FolderId, Draft>,
-    groups: BTreeMap<GroupId, Timeline<(String, BTreeSet<NodeId>)>>,
+    pub(super) folders: BTreeMap<FolderId, Draft>,
+    pub(super) groups: BTreeMap<GroupId, Timeline<(String, BTreeSet<NodeId>)>>,
     eligible: BTreeMap<NodeId, Timeline<Option<u16>>>,
-    stopped: BTreeMap<Option<FolderId>, StatementId>,
+    pub(super) stopped: BTreeMap<Option<FolderId>, StatementId>,
     created_by: BTreeMap<NodeId, u32>,
     rules_by: BTreeMap<(FolderId, NodeId), u32>,
     /// Rules by managers who are no admins: to be looked at for contest.
-    delegated: Vec<(Slot, FolderId)>,
-    contested: BTreeSet<Slot>,
-    void: BTreeMap<StatementId, Void>,
+    pub(super) delegated: Vec<(Slot, FolderId)>,
+    /// By folder: ranges of entries that are kept.
+    pub(super) vouches: BTreeMap<FolderId, Vec<Range>>,
+    /// By the statement that is sealed: the seals, and whether each is an admin's.
+    pub(super) seals: BTreeMap<StatementId, Vec<(Slot, bool)>>,
+    pub(super) forks: BTreeMap<FolderId, Vec<(Slot, Writer, u64)>>,
+    pub(super) reinstated: BTreeMap<FolderId, Vec<(Slot, Writer)>>,
+    pub(super) void: BTreeMap<StatementId, Void>,
 }
 
-struct Draft {
-    created: Slot,
+pub(super) struct Draft {
+    pub(super) created: Slot,
     creator: NodeId,
     names: Timeline<String>,
-    retired: Vec<Slot>,
-    shelf: Shelf<Timeline<Rule>>,
+    pub(super) retired: Vec<Slot>,
+    pub(super) shelf: Shelf<Timeline<Rule>>,
     /// Rules that can lower somebody, all but grants of `manage`, by lane.
     lowering: BTreeMap<u32, Vec<Slot>>,
 }
 
-impl<'a> Evaluation<'a> {
-    fn run(set: &'a StatementSet, closure: Option<&Clock>) -> Policy {
+impl<S: Deref<Target = StatementSet> + Clone> Evaluation<S> {
+    fn run(set: S, closure: Option<&Clock>) -> Policy {
+        let evaluation = Self::prepare(set, closure);
+        let contested = evaluation.contested(&|_| true);
+        evaluation.finish(&contested)
+    }
+
+    /// Passes 1 and 2 over the whole set, or what is within `closure`.
+    pub(super) fn prepare(set: S, closure: Option<&Clock>) -> Self {
         let mut evaluation = Self {
-            set,
-            membership: Membership::evaluate(set, closure),
+            membership: Membership::evaluate(set.clone(), closure),
+            set: set.clone(),
             mesh_names: Timeline::default(),
             node_names: BTreeMap::new(),
             folders: BTreeMap::new(),
@@ -89,7 +103,10 @@ impl<'a> Evaluation<'a> {
             created_by: BTreeMap::new(),
             rules_by: BTreeMap::new(),
             delegated: Vec::new(),
-            contested: BTreeSet::new(),
+            vouches: BTreeMap::new(),
+            seals: BTreeMap::new(),
+            forks: BTreeMap::new(),
+            reinstated: BTreeMap::new(),
             void: BTreeMap::new(),
         };
         for slot in set.ordered_slots().filter(|slot| closure.is_none_or(|closure| set.is_within(closure, *slot))) {
@@ -98,8 +115,7 @@ impl<'a> Evaluation<'a> {
                 evaluation.void.insert(statement.id(), reason);
             }
         }
-        evaluation.contest();
-        evaluation.finish()
+        evaluation
     }
 
     fn take(&mut self, slot: Slot, statement: &Statement) -> Result<(), Void> {
@@ -109,7 +125,7 @@ impl<'a> Evaluation<'a> {
         }
         match statement.body() {
             Body::Found(found) => {
-                self.mesh_names.push(self.set, slot, found.name.to_string());
+                self.mesh_names.push(&self.set, slot, found.name.to_string());
                 self.name_node(issuer, slot, &found.node_name);
                 Ok(())
             }
@@ -123,7 +139,7 @@ impl<'a> Evaluation<'a> {
                 self.must_be_admin(issuer, slot)?;
                 let name = checked_name(&group.name)?;
                 let members = group.members.iter().copied().collect();
-                self.groups.entry(group.group).or_default().push(self.set, slot, (name, members));
+                self.groups.entry(group.group).or_default().push(&self.set, slot, (name, members));
                 Ok(())
             }
             Body::CreateFolder(create) => self.create_folder(slot, statement, &create.name),
@@ -144,18 +160,47 @@ impl<'a> Evaluation<'a> {
             Body::Eligible(eligible) => {
                 self.must_be_admin(issuer, slot)?;
                 self.must_exist(Subject::Node(eligible.node), slot)?;
-                self.eligible.entry(eligible.node).or_default().push(self.set, slot, eligible.priority);
+                self.eligible.entry(eligible.node).or_default().push(&self.set, slot, eligible.priority);
+                Ok(())
+            }
+            Body::Vouch(vouch) => {
+                self.must_manage(slot, issuer, vouch.folder, &RelPath::root())?;
+                self.vouches.entry(vouch.folder).or_default().extend(vouch.ranges.iter().cloned());
+                Ok(())
+            }
+            Body::Seal(seal) => self.seal(slot, issuer, seal.grant),
+            // It proves itself, so it does not matter who found it.
+            Body::Fork(fork) => {
+                let common = self.set.proven_fork(slot).ok_or(Void::NoProof(fork.writer.node))?;
+                self.forks.entry(fork.folder).or_default().push((slot, fork.writer, common));
+                Ok(())
+            }
+            Body::Reinstate(reinstate) => {
+                self.must_manage(slot, issuer, reinstate.folder, &RelPath::root())?;
+                self.reinstated.entry(reinstate.folder).or_default().push((slot, reinstate.writer));
                 Ok(())
             }
             // Known to the format, not to this version: the same as a kind that a later version gave.
-            body @ (Body::Pass(_)
-            | Body::Vouch(_)
-            | Body::Seal(_)
-            | Body::Verdict(_)
-            | Body::Fork(_)
-            | Body::Reinstate(_)) => self.needs_newer(slot, statement, body.kind(), true),
+            body @ (Body::Pass(_) | Body::Verdict(_)) => self.needs_newer(slot, statement, body.kind(), true),
             Body::Unknown { kind, critical } => self.needs_newer(slot, statement, *kind, *critical),
         }
+    }
+
+    /// Admins seal anything; who manages the root of a folder seals what concerns that folder.
+    fn seal(&mut self, slot: Slot, issuer: NodeId, sealed: StatementId) -> Result<(), Void> {
+        let target = self.set.slot(&sealed).filter(|target| self.set.before(*target, slot));
+        let target = target.filter(|target| lowers(self.set.statement(*target).body()));
+        if target.is_none() || self.void.contains_key(&sealed) {
+            return Err(Void::NothingToSeal(sealed));
+        }
+        let is_admin = self.membership.standing_at(issuer, slot)? == Standing::Admin;
+        let head = self.set.statement(slot).head();
+        let manages = |f: &FolderFrontier| self.manages_root(slot, issuer, f.folder);
+        if !is_admin && !head.frontiers.iter().any(manages) {
+            return Err(Void::NotAnAdmin(issuer));
+        }
+        self.seals.entry(sealed).or_default().push((slot, is_admin));
+        Ok(())
     }
 
     /// Who may not say it cannot stop anyone with it either: only an admin, or a manager of the folder it is about.
@@ -176,7 +221,7 @@ impl<'a> Evaluation<'a> {
         match what {
             Named::Mesh => {
                 self.must_be_admin(issuer, slot)?;
-                self.mesh_names.push(self.set, slot, name);
+                self.mesh_names.push(&self.set, slot, name);
             }
             Named::Node(node) => {
                 if node == issuer {
@@ -190,8 +235,8 @@ impl<'a> Evaluation<'a> {
             Named::Folder(folder) => {
                 self.must_manage(slot, issuer, folder, &RelPath::root())?;
                 folder_name(&name)?;
-                let set = self.set;
-                self.draft(folder, slot)?.names.push(set, slot, name);
+                let set = self.set.clone();
+                self.draft(folder, slot)?.names.push(&set, slot, name);
             }
         }
         Ok(())
@@ -214,9 +259,9 @@ impl<'a> Evaluation<'a> {
             shelf: Shelf::default(),
             lowering: BTreeMap::new(),
         };
-        draft.names.push(self.set, slot, name.to_string());
+        draft.names.push(&self.set, slot, name.to_string());
         let manage = rule(statement, Some(Level::Manage), None);
-        draft.shelf.entry(&RelPath::root(), Subject::Node(issuer)).push(self.set, slot, manage);
+        draft.shelf.entry(&RelPath::root(), Subject::Node(issuer)).push(&self.set, slot, manage);
         self.folders.insert(FolderId(statement.id().0), draft);
         Ok(())
     }
@@ -246,24 +291,25 @@ impl<'a> Evaluation<'a> {
             }
             self.delegated.push((slot, folder));
         }
-        let set = self.set;
+        let set = self.set.clone();
         let lowers = rule.level != Some(Level::Manage);
         let draft = self.draft(folder, slot)?;
         draft.shelf.note(path, subject, &rule);
-        draft.shelf.entry(path, subject).push(set, slot, rule);
+        draft.shelf.entry(path, subject).push(&set, slot, rule);
         if lowers {
             draft.lowering.entry(set.lane(slot)).or_default().push(slot);
         }
         Ok(())
     }
 
-    /// Pass 3.
-    fn contest(&mut self) {
-        for (slot, folder) in std::mem::take(&mut self.delegated) {
+    /// Pass 3, over the statements that `visible` shows.
+    pub(super) fn contested(&self, visible: &dyn Fn(Slot) -> bool) -> BTreeSet<Slot> {
+        let mut contested = BTreeSet::new();
+        for (slot, folder) in self.delegated.iter().copied().filter(|(slot, _)| visible(*slot)) {
             let (Some(draft), statement) = (self.folders.get(&folder), self.set.statement(slot)) else { continue };
             // Nothing new was said meanwhile; it may still fall with what it stands on.
-            let meanwhile = draft.lowering.values().any(|chain| self.set.any_concurrent(chain, slot));
-            if !meanwhile && self.contested.is_empty() {
+            let meanwhile = draft.lowering.values().any(|chain| self.set.any_concurrent(chain, slot, visible));
+            if !meanwhile && contested.is_empty() {
                 continue;
             }
             let path = match statement.body() {
@@ -272,16 +318,18 @@ impl<'a> Evaluation<'a> {
                 _ => continue,
             };
             let view = |other: Slot, rule: &Rule| {
-                self.set.before(other, slot) || (rule.level != Some(Level::Manage) && self.set.concurrent(other, slot))
+                self.set.before(other, slot)
+                    || (rule.level != Some(Level::Manage) && visible(other) && self.set.concurrent(other, slot))
             };
-            let weak = |other: Slot| self.contested.contains(&other) || !self.set.before(other, slot);
+            let weak = |other: Slot| contested.contains(&other) || !self.set.before(other, slot);
             let read = |words: &Timeline<Rule>, each: &mut dyn FnMut(&Rule, bool)| {
-                words.in_force(self.set, view, weak).into_iter().for_each(|(other, rule)| each(rule, weak(other)));
+                words.in_force(&self.set, view, weak).into_iter().for_each(|(other, rule)| each(rule, weak(other)));
             };
             if self.manages(draft, slot, path, read).is_none() {
-                self.contested.insert(slot);
+                contested.insert(slot);
             }
         }
+        contested
     }
 
     fn must_be_admin(&self, issuer: NodeId, slot: Slot) -> Result<(), Void> {
@@ -289,6 +337,11 @@ impl<'a> Evaluation<'a> {
             Standing::Admin => Ok(()),
             _ => Err(Void::NotAnAdmin(issuer)),
         }
+    }
+
+    /// Whether `issuer` managed the root of a folder when it signed `slot`.
+    pub(super) fn manages_root(&self, slot: Slot, issuer: NodeId, folder: FolderId) -> bool {
+        self.must_manage(slot, issuer, folder, &RelPath::root()).is_ok()
     }
 
     fn must_manage(&self, slot: Slot, issuer: NodeId, folder: FolderId, path: &RelPath) -> Result<Authority, Void> {
@@ -302,7 +355,7 @@ impl<'a> Evaluation<'a> {
             return Ok(Authority::Admin);
         }
         let read = |words: &Timeline<Rule>, each: &mut dyn FnMut(&Rule, bool)| {
-            words.newest_before(self.set, slot).into_iter().for_each(|(_, rule)| each(rule, false));
+            words.newest_before(&self.set, slot).into_iter().for_each(|(_, rule)| each(rule, false));
         };
         match self.manages(draft, slot, path, read) {
             Some(until) => Ok(Authority::Delegated { until }),
@@ -322,7 +375,7 @@ impl<'a> Evaluation<'a> {
         let issuer = head.issuer;
         let in_group = |group: GroupId| {
             self.groups.get(&group).is_some_and(|versions| {
-                let newest = versions.newest_before(self.set, slot);
+                let newest = versions.newest_before(&self.set, slot);
                 !newest.is_empty() && newest.iter().all(|(_, (_, members))| members.contains(&issuer))
             })
         };
@@ -344,23 +397,23 @@ impl<'a> Evaluation<'a> {
     }
 
     fn draft(&mut self, folder: FolderId, slot: Slot) -> Result<&mut Draft, Void> {
-        let set = self.set;
+        let set = self.set.clone();
         let draft = self.folders.get_mut(&folder).filter(|draft| set.before(draft.created, slot));
         draft.ok_or(Void::NoSuchFolder(folder))
     }
 
     fn name_node(&mut self, node: NodeId, slot: Slot, name: &str) {
-        self.node_names.entry(node).or_default().push(self.set, slot, name.to_string());
+        self.node_names.entry(node).or_default().push(&self.set, slot, name.to_string());
     }
 
     /// Of concurrent names the last in the set's order: names give nobody anything.
     fn last_name(&self, names: &Timeline<String>) -> String {
-        names.newest(self.set).first().map(|(_, name)| (*name).clone()).unwrap_or_default()
+        names.newest(&self.set).first().map(|(_, name)| (*name).clone()).unwrap_or_default()
     }
 
     /// Pass 4.
-    fn finish(self) -> Policy {
-        let set = self.set;
+    fn finish(self, contested: &BTreeSet<Slot>) -> Policy {
+        let set = &*self.set;
         let mut members = BTreeMap::new();
         let mut former = BTreeMap::new();
         let mut expulsions = 0;
@@ -381,7 +434,7 @@ impl<'a> Evaluation<'a> {
             let (by, since) = (statement.head().issuer, statement.head().time);
             members.insert(node, Member { name, role, admitted: statement.id(), by, since });
         }
-        let folders = self.folders.iter().map(|(id, draft)| (*id, self.folder_state(draft))).collect();
+        let folders = self.folders.iter().map(|(id, draft)| (*id, self.folder_state(draft, contested))).collect();
         let groups = self.groups.iter().map(|(id, versions)| (*id, group_state(set, versions))).collect();
         let eligible = self.eligible.iter().filter_map(|(node, versions)| {
             // Of concurrent words the lowest counts; "not eligible" is lowest.
@@ -404,13 +457,13 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn folder_state(&self, draft: &Draft) -> FolderState {
+    fn folder_state(&self, draft: &Draft, contested: &BTreeSet<Slot>) -> FolderState {
         let mut book: Shelf<Vec<Rule>> = Shelf::default();
         for (path, subject, words) in draft.shelf.iter() {
-            let in_force = words.in_force(self.set, |_, _| true, |slot| self.contested.contains(&slot));
+            let in_force = words.in_force(&self.set, |_, _| true, |slot| contested.contains(&slot));
             let mut rules: Vec<Rule> = in_force
                 .into_iter()
-                .map(|(slot, rule)| Rule { contested: self.contested.contains(&slot), ..rule.clone() })
+                .map(|(slot, rule)| Rule { contested: contested.contains(&slot), ..rule.clone() })
                 .collect();
             rules.reverse();
             rules.iter().for_each(|rule| book.note(path, subject, rule));
@@ -424,6 +477,11 @@ impl<'a> Evaluation<'a> {
             book,
         }
     }
+}
+
+/// Whether a sentence can lower somebody's level.
+pub(super) fn lowers(body: &Body) -> bool {
+    matches!(body, Body::Expel(_) | Body::Group(_) | Body::Grant(_) | Body::Revoke(_) | Body::RetireFolder(_))
 }
 
 /// By what right a rule was signed.

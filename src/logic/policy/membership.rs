@@ -13,6 +13,7 @@
 //! again. Every statement is accepted at most once and dropped at most once, which bounds the rounds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use super::set::{Clock, Slot, StatementSet};
 use super::state::Void;
@@ -46,8 +47,8 @@ pub(super) struct Fact {
 }
 
 /// Who is what, at every statement of a set (or of the part that is within a closure).
-pub(super) struct Membership<'a> {
-    set: &'a StatementSet,
+pub(super) struct Membership<S> {
+    set: S,
     /// Statements about membership, in the set's order.
     slots: Vec<Slot>,
     by_issuer: BTreeMap<NodeId, Vec<Slot>>,
@@ -70,9 +71,9 @@ struct Candidate {
     target: NodeId,
 }
 
-impl<'a> Membership<'a> {
+impl<S: Deref<Target = StatementSet>> Membership<S> {
     /// Evaluates the membership statements of `set` that are within `closure`.
-    pub(super) fn evaluate(set: &'a StatementSet, closure: Option<&Clock>) -> Self {
+    pub(super) fn evaluate(set: S, closure: Option<&Clock>) -> Self {
         let within = |slot: &Slot| closure.is_none_or(|closure| set.is_within(closure, *slot));
         let slots: Vec<Slot> = set
             .ordered_slots()
@@ -121,7 +122,13 @@ impl<'a> Membership<'a> {
     /// What `node` is now.
     pub(super) fn standing(&self, node: NodeId) -> Standing {
         let Some(facts) = self.facts.get(&node) else { return Standing::Out };
-        lowest(facts.newest(self.set))
+        lowest(facts.newest(&self.set))
+    }
+
+    /// What `node` is by the facts that `visible` shows.
+    pub(super) fn standing_in(&self, node: NodeId, visible: &dyn Fn(Slot) -> bool) -> Standing {
+        let Some(facts) = self.facts.get(&node) else { return Standing::Out };
+        lowest(facts.in_force(&self.set, |slot, _| visible(slot), |_| false))
     }
 
     /// Whether anything was ever in force about `node` among the ancestors of `at`.
@@ -165,7 +172,7 @@ impl<'a> Membership<'a> {
         for at in 0..self.slots.len() {
             let slot = self.slots[at];
             match self.judge(slot) {
-                Ok((node, fact)) => self.facts.entry(node).or_default().push(self.set, slot, fact),
+                Ok((node, fact)) => self.facts.entry(node).or_default().push(&self.set, slot, fact),
                 Err(reason) => {
                     self.void.insert(slot, reason);
                 }
@@ -237,7 +244,7 @@ impl<'a> Membership<'a> {
 
     fn causal_standing(&self, node: NodeId, at: Slot) -> Standing {
         let Some(facts) = self.facts.get(&node) else { return Standing::Out };
-        lowest(facts.newest_before(self.set, at))
+        lowest(facts.newest_before(&self.set, at))
     }
 
     fn strong_cap(&self, node: NodeId, at: Slot) -> Option<(Slot, Standing)> {
@@ -252,7 +259,7 @@ impl<'a> Membership<'a> {
             if self.void.contains_key(slot) {
                 continue;
             }
-            if let Some(target) = removal_target(self.set, *slot) {
+            if let Some(target) = removal_target(&self.set, *slot) {
                 let issuer = self.set.statement(*slot).head().issuer;
                 by_target.entry(target).or_default().push((self.rank(issuer, *slot), issuer, *slot));
             }

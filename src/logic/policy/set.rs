@@ -11,6 +11,7 @@
 //! Databases* (2020). Ancestry is answered by vector clocks over *lanes*: chains of one issuer's statements.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::parked::Parked;
 use crate::base::{MeshId, NodeId, Role, StatementId};
@@ -32,7 +33,7 @@ pub(super) type Slot = u32;
 pub struct StatementSet {
     mesh: MeshId,
     /// By slot; apart from `entries`, which ancestry is answered from and which so stays in the cache.
-    statements: Vec<Statement>,
+    statements: Vec<Arc<Statement>>,
     entries: Vec<Entry>,
     by_id: BTreeMap<StatementId, Slot>,
     /// Ancestors first, then by id: a function of the set.
@@ -43,6 +44,8 @@ pub struct StatementSet {
     root: Option<Root>,
     admitted: BTreeMap<NodeId, Vec<Slot>>,
     made_admin: BTreeMap<NodeId, Vec<Slot>>,
+    /// Statements about forks whose proof is good, with the last number that both histories share.
+    forks: BTreeMap<Slot, u64>,
     parked: Parked,
 }
 
@@ -190,6 +193,7 @@ impl StatementSet {
             root: None,
             admitted: BTreeMap::new(),
             made_admin: BTreeMap::new(),
+            forks: BTreeMap::new(),
             parked: Parked::default(),
         }
     }
@@ -259,7 +263,7 @@ impl StatementSet {
 
     /// One statement.
     pub fn get(&self, id: &StatementId) -> Option<&Statement> {
-        self.by_id.get(id).map(|slot| &self.statements[*slot as usize])
+        self.by_id.get(id).map(|slot| &*self.statements[*slot as usize])
     }
 
     /// Whether a statement is in the set.
@@ -269,7 +273,7 @@ impl StatementSet {
 
     /// All statements, ancestors first; the same order on every node with the same set.
     pub fn in_order(&self) -> impl DoubleEndedIterator<Item = &Statement> {
-        self.order.iter().map(|(_, _, slot)| &self.statements[*slot as usize])
+        self.order.iter().map(|(_, _, slot)| &*self.statements[*slot as usize])
     }
 
     /// Parents that parked statements wait for.
@@ -359,12 +363,25 @@ impl StatementSet {
         self.entries[slot as usize].lane
     }
 
-    /// Whether any of `chain` is concurrent with `slot`; all are of one lane, ancestors first.
+    /// The last number that both histories share, where `slot` proves a fork.
+    pub(super) fn proven_fork(&self, slot: Slot) -> Option<u64> {
+        self.forks.get(&slot).copied()
+    }
+
+    /// The statement of its issuer that `slot` follows without a branch between them.
+    pub(super) fn previous_in_lane(&self, slot: Slot) -> Option<Slot> {
+        let entry = &self.entries[slot as usize];
+        let before = (entry.place as usize).checked_sub(2)?;
+        self.lanes[entry.lane as usize].get(before).copied()
+    }
+
+    /// Whether any of `chain` that `visible` shows is concurrent with `slot`; all are of one lane, ancestors first.
     ///
     /// In a chain, ancestors of `slot` come first and descendants last: only what follows the ancestors must be asked.
-    pub(super) fn any_concurrent(&self, chain: &[Slot], slot: Slot) -> bool {
+    pub(super) fn any_concurrent(&self, chain: &[Slot], slot: Slot, visible: &dyn Fn(Slot) -> bool) -> bool {
         let first = chain.partition_point(|other| *other == slot || self.before(*other, slot));
-        chain.get(first).is_some_and(|other| !self.before(slot, *other))
+        let concurrent = chain[first..].iter().take_while(|other| !self.before(slot, **other));
+        concurrent.into_iter().any(|other| visible(*other))
     }
 
     /// Adds a statement and all its ancestors to `closure`.
@@ -462,7 +479,12 @@ impl StatementSet {
         let place = u32::try_from(self.lanes[lane as usize].len()).expect("memory ends before u32 does");
         self.by_id.insert(id, slot);
         self.order.insert((depth, id, slot));
-        self.statements.push(statement);
+        if let Body::Fork(fork) = statement.body()
+            && let Some(common) = fork.proof(self.mesh)
+        {
+            self.forks.insert(slot, common);
+        }
+        self.statements.push(Arc::new(statement));
         self.entries.push(Entry { depth, lane, place, past, chain_bytes });
     }
 

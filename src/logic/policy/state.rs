@@ -65,6 +65,12 @@ pub enum Void {
     /// The recovery key is no node.
     #[error("the recovery key cannot be a member")]
     RecoveryKey,
+    /// A seal of something that is not known, has no effect, or can lower nobody.
+    #[error("statement {} is nothing that could be sealed", &.0.to_hex()[..8])]
+    NothingToSeal(StatementId),
+    /// It does not prove that a node signed two histories.
+    #[error("this does not prove that {} signed two histories", .0.short())]
+    NoProof(NodeId),
     /// A later version gives this kind of statement its meaning.
     #[error("statements of kind {0:#06x} need a newer version of lanyard")]
     NeedsNewer(u16),

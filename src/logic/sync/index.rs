@@ -177,6 +177,18 @@ pub trait Look {
     fn entry_path(&self, id: EntryId) -> Result<Option<RelPath>>;
     /// An entry that was received and has no effect.
     fn void(&self, id: EntryId) -> Result<Option<Salted>>;
+    /// Entries of one path that count and that a later one superseded, as far as they are kept; sorted by id.
+    fn kept(&self, path: &RelPath) -> Result<Vec<Head>>;
+    /// Entries that were received and count, after `after`, with their paths; sorted by id, at most `most`.
+    fn entries_after(&self, after: Option<EntryId>, most: usize) -> Result<Vec<(EntryId, RelPath)>>;
+    /// Entries that were received and have no effect, after `after`; sorted by id, at most `most`.
+    fn voids_after(&self, after: Option<EntryId>, most: usize) -> Result<Vec<(EntryId, Salted)>>;
+    /// Entries that are missing because one of these superseded them.
+    fn superseded_by(&self, later: &BTreeSet<EntryId>) -> Result<Vec<EntryId>>;
+    /// Names changed here without the right to write, after `after`, at most `most`.
+    fn local_only(&self, after: Option<&RelPath>, most: usize) -> Result<Vec<RelPath>>;
+    /// How many such names there are.
+    fn local_only_count(&self) -> Result<u64>;
     /// Why an entry is missing.
     fn hole(&self, id: EntryId) -> Result<Option<HoleReason>>;
     /// The chunk list of a content, as long as a name on this disk has the content.
@@ -206,8 +218,14 @@ pub trait Index: Look {
     fn put_batch(&mut self, batch: &Batch) -> Result<()>;
     /// Notes which path an entry is about.
     fn put_entry_path(&mut self, id: EntryId, path: &RelPath) -> Result<()>;
-    /// Keeps an entry that has no effect.
-    fn put_void(&mut self, id: EntryId, salted: &Salted) -> Result<()>;
+    /// Forgets which path an entry is about: it does not count any more.
+    fn forget_entry(&mut self, id: EntryId) -> Result<()>;
+    /// Keeps an entry that has no effect; `None`: it has one now.
+    fn put_void(&mut self, id: EntryId, salted: Option<&Salted>) -> Result<()>;
+    /// Keeps an entry of a path that a later one superseded.
+    fn put_kept(&mut self, path: &RelPath, head: &Head) -> Result<()>;
+    /// Keeps it no more.
+    fn forget_kept(&mut self, path: &RelPath, id: EntryId) -> Result<()>;
     /// Notes why an entry is missing; `None`: it is not.
     fn put_hole(&mut self, id: EntryId, reason: Option<HoleReason>) -> Result<()>;
     /// Keeps the chunk list of a content, and that `at` on this disk has it. The record of `at` may follow later:
@@ -228,6 +246,7 @@ pub struct MemoryIndex {
     batch_ends: BTreeMap<EntryId, u64>,
     entries: BTreeMap<EntryId, RelPath>,
     voids: BTreeMap<EntryId, Salted>,
+    kept: BTreeMap<(RelPath, EntryId), Salted>,
     holes: BTreeMap<EntryId, HoleReason>,
     lists: BTreeMap<ContentId, ChunkList>,
     places: BTreeSet<(ContentId, RelPath)>,
@@ -311,6 +330,41 @@ impl Look for MemoryIndex {
         Ok(self.voids.get(&id).cloned())
     }
 
+    fn kept(&self, path: &RelPath) -> Result<Vec<Head>> {
+        let least = Writer { node: crate::base::NodeId([0; 32]), incarnation: 0 };
+        let from = (path.clone(), EntryId { writer: least, seq: 0 });
+        let of = self.kept.range(from..).take_while(|((of, _), _)| of == path);
+        Ok(of.map(|((_, id), salted)| Head { id: *id, salted: salted.clone() }).collect())
+    }
+
+    fn entries_after(&self, after: Option<EntryId>, most: usize) -> Result<Vec<(EntryId, RelPath)>> {
+        let beyond = self.entries.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
+        Ok(beyond.take(most).map(|(id, path)| (*id, path.clone())).collect())
+    }
+
+    fn voids_after(&self, after: Option<EntryId>, most: usize) -> Result<Vec<(EntryId, Salted)>> {
+        let beyond = self.voids.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
+        Ok(beyond.take(most).map(|(id, salted)| (*id, salted.clone())).collect())
+    }
+
+    fn superseded_by(&self, later: &BTreeSet<EntryId>) -> Result<Vec<EntryId>> {
+        let by = self.holes.iter().filter(|(_, reason)| match reason {
+            HoleReason::Superseded(writer, seq) => later.contains(&EntryId { writer: *writer, seq: *seq }),
+            _ => false,
+        });
+        Ok(by.map(|(id, _)| *id).collect())
+    }
+
+    fn local_only(&self, after: Option<&RelPath>, most: usize) -> Result<Vec<RelPath>> {
+        let local = self.paths.iter().filter(|(_, record)| record.local_only);
+        let beyond = local.filter(|(path, _)| after.is_none_or(|after| *path > after));
+        Ok(beyond.take(most).map(|(path, _)| path.clone()).collect())
+    }
+
+    fn local_only_count(&self) -> Result<u64> {
+        Ok(self.paths.values().filter(|record| record.local_only).count() as u64)
+    }
+
     fn hole(&self, id: EntryId) -> Result<Option<HoleReason>> {
         Ok(self.holes.get(&id).copied())
     }
@@ -390,8 +444,26 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn put_void(&mut self, id: EntryId, salted: &Salted) -> Result<()> {
-        self.voids.insert(id, salted.clone());
+    fn forget_entry(&mut self, id: EntryId) -> Result<()> {
+        self.entries.remove(&id);
+        Ok(())
+    }
+
+    fn put_void(&mut self, id: EntryId, salted: Option<&Salted>) -> Result<()> {
+        match salted {
+            Some(salted) => self.voids.insert(id, salted.clone()),
+            None => self.voids.remove(&id),
+        };
+        Ok(())
+    }
+
+    fn put_kept(&mut self, path: &RelPath, head: &Head) -> Result<()> {
+        self.kept.insert((path.clone(), head.id), head.salted.clone());
+        Ok(())
+    }
+
+    fn forget_kept(&mut self, path: &RelPath, id: EntryId) -> Result<()> {
+        self.kept.remove(&(path.clone(), id));
         Ok(())
     }
 

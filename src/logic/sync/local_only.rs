@@ -8,11 +8,11 @@ use super::reconcile;
 use crate::base::RelPath;
 
 /// Every name at or below `path` with a change that is only here, in the order of paths.
-pub fn local_only(index: &(impl Look + ?Sized), path: &RelPath) -> Result<Vec<RelPath>> {
+fn below(index: &(impl Look + ?Sized), path: &RelPath) -> Result<Vec<RelPath>> {
     let mut found = Vec::new();
-    index.walk(path, &mut |below, record| {
+    index.walk(path, &mut |name, record| {
         if record.local_only {
-            found.push(below);
+            found.push(name);
         }
         Walk::On
     })?;
@@ -21,7 +21,7 @@ pub fn local_only(index: &(impl Look + ?Sized), path: &RelPath) -> Result<Vec<Re
 
 /// Gives every such name at or below `path` back to its versions; returns them. The disk follows by the next plan.
 pub fn take_back(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<RelPath>> {
-    let names = local_only(index, path)?;
+    let names = below(index, path)?;
     for name in &names {
         let Some(mut record) = index.path(name)? else { continue };
         record.local_only = false;

@@ -4,15 +4,16 @@
 //! 1. an own change names what its author had *seen on disk*, not what had arrived unseen: else an edit made
 //!    before a change was shown would count as made after it, and the change would be lost;
 //! 2. a batch is taken whole, in its writer's order, after everything that its entries have seen;
-//! 3. whether an entry has an effect depends on the rules at the heads that its batch names, and on nothing else.
+//! 3. whether an entry has an effect depends on signed statements and headers alone: see `policy::Judge`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ed25519_dalek::SigningKey;
 
 use super::conflict::{self, Main};
 use super::index::{EntryId, Head, Index, Look, OnDisk, PathRecord, Result, Walk};
 use super::reconcile;
+use super::rejudge::{self, Verdicts};
 use crate::base::time::HlcClock;
 use crate::base::{
     FileInfo, FileTime, FolderId, Hlc, Kind, Level, MeshId, Mode, NodeId, RelPath, StatementId, VersionVector, Writer,
@@ -265,7 +266,9 @@ fn write(
     let salt = blake3::keyed_hash(&author.seed, &number.to_be_bytes());
     let salt = salt.as_bytes()[..16].try_into().expect("16 of 32 bytes");
     let salted = Salted { salt, entry };
+    let before = record.heads.clone();
     reconcile::merge(&mut record, Head { id, salted: salted.clone() });
+    rejudge::keep_superseded(index, &draft.path, &before, &record)?;
     let shown = matches!(draft.disk, After::Shows(_));
     let alone = shown && record.heads.len() == 1 && record.copies.is_empty();
     record.disk = match draft.disk {
@@ -301,15 +304,15 @@ fn absorb(
     let Found { path, seen } = found;
     let mut record = index.path(&path)?.unwrap_or_default();
     let known = record.disk.clone();
+    let may = author.rules.permits(author.writer.node, &path, Level::Write);
     let (known, seen) = match (known, seen) {
         (None, None) => return Ok(()),
-        (Some(known), Some(seen)) if is_same(&known, &seen) => {
+        (Some(known), Some(seen)) if is_same(&known, &seen) && !(record.local_only && may) => {
             record.disk = Some(OnDisk { info: seen.info, recheck: seen.recheck, ..known });
             return index.put_path(&path, &record);
         }
         changed => changed,
     };
-    let may = author.rules.permits(author.writer.node, &path, Level::Write);
     if let Some((owner, loser)) = record.copy_of.clone() {
         if known.is_none()
             && let Some(seen) = &seen
@@ -523,11 +526,11 @@ pub enum Reject {
     Index(#[from] super::index::IndexError),
 }
 
-/// Takes a batch into the index. `rules` are those at the heads that the batch names.
+/// Takes a batch into the index. `verdicts` knows all statements that the batch names.
 pub fn receive(
     index: &mut dyn Index,
     (mesh, folder): (MeshId, FolderId),
-    rules: &dyn Rules,
+    verdicts: &dyn Verdicts,
     batch: &Batch,
     entries: Vec<(usize, Salted)>,
     holes: &[Hole],
@@ -573,9 +576,17 @@ pub fn receive(
         index.put_batch(batch)?;
         for hole in holes {
             let id = EntryId { writer, seq: header.first + u64::from(hole.index) };
-            index.put_hole(id, Some(hole.reason))?;
+            // What does not count here supersedes nothing here.
+            let reason = match hole.reason {
+                HoleReason::Superseded(writer, seq) if index.void(EntryId { writer, seq })?.is_some() => {
+                    HoleReason::Missing
+                }
+                reason => reason,
+            };
+            index.put_hole(id, Some(reason))?;
         }
     }
+    let mut void = BTreeSet::new();
     let mut changed = Vec::new();
     for (at, salted) in entries {
         let id = EntryId { writer, seq: header.first + at as u64 };
@@ -584,31 +595,19 @@ pub fn receive(
         }
         index.put_hole(id, None)?;
         let path = salted.entry.path.clone();
-        if !rules.permits(writer.node, &path, Level::Write) {
-            index.put_void(id, &salted)?;
-            reopen(index, writer, &salted.entry.version)?;
+        if !verdicts.counts(header, id.seq, &path, &*index)? {
+            index.put_void(id, Some(&salted))?;
+            void.insert(id);
             continue;
         }
         index.put_entry_path(id, &path)?;
-        let mut record = index.path(&path)?.unwrap_or_default();
-        if reconcile::merge(&mut record, Head { id, salted }) {
-            index.put_path(&path, &record)?;
+        if rejudge::add(index, &path, Head { id, salted })? {
             reconcile::mark(index, &path)?;
             changed.push(path);
         }
     }
+    rejudge::reopen(index, &void)?;
     if changed.is_empty() && fills { Ok(Received::Known) } else { Ok(Received::Taken(changed)) }
-}
-
-/// What has no effect supersedes nothing: entries that were left out for its sake are asked for again.
-fn reopen(index: &mut dyn Index, own: Writer, version: &VersionVector) -> Result<()> {
-    for (writer, seq) in version.components().iter().filter(|(writer, _)| *writer != own) {
-        let id = EntryId { writer: *writer, seq: *seq };
-        if let Some(HoleReason::Superseded(..)) = index.hole(id)? {
-            index.put_hole(id, Some(HoleReason::Missing))?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether a version names entries that did not arrive yet; the writer's own earlier ones did.
@@ -641,14 +640,23 @@ impl Push {
     }
 }
 
-/// Puts together what `reader` may have of a batch.
+/// Puts together what `reader` may have of a batch: what still matters.
 pub fn push_of(index: &dyn Look, batch: Batch, reader: NodeId, rules: &dyn Rules) -> Result<Push> {
+    push(index, batch, reader, rules, false)
+}
+
+/// The same for a reader that asked for entries again: also what was superseded, as far as it is kept.
+pub fn push_again(index: &dyn Look, batch: Batch, reader: NodeId, rules: &dyn Rules) -> Result<Push> {
+    push(index, batch, reader, rules, true)
+}
+
+fn push(index: &dyn Look, batch: Batch, reader: NodeId, rules: &dyn Rules, again: bool) -> Result<Push> {
     let mut push = Push { batch, entries: Vec::new(), holes: Vec::new() };
     let header = push.batch.header().clone();
     for at in 0..header.entries.len() {
         let place = u16::try_from(at).expect("a batch has at most 1,024 entries");
         let id = EntryId { writer: header.writer, seq: header.first + at as u64 };
-        match look_up(index, id)? {
+        match look_up(index, id, again)? {
             Ok(salted) if !rules.permits(reader, &salted.entry.path, Level::Read) => {
                 push.holes.push(Hole { index: place, reason: HoleReason::Withheld });
             }
@@ -659,7 +667,7 @@ pub fn push_of(index: &dyn Look, batch: Batch, reader: NodeId, rules: &dyn Rules
     Ok(push)
 }
 
-fn look_up(index: &dyn Look, id: EntryId) -> Result<std::result::Result<Salted, HoleReason>> {
+fn look_up(index: &dyn Look, id: EntryId, again: bool) -> Result<std::result::Result<Salted, HoleReason>> {
     if let Some(salted) = index.void(id)? {
         return Ok(Ok(salted));
     }
@@ -674,6 +682,11 @@ fn look_up(index: &dyn Look, id: EntryId) -> Result<std::result::Result<Salted, 
         return Ok(Ok(head.salted.clone()));
     }
     let later = record.heads.iter().find(|head| head.version().seen(id.writer) >= id.seq);
+    if (again || later.is_none())
+        && let Some(kept) = index.kept(&path)?.into_iter().find(|head| head.id == id)
+    {
+        return Ok(Ok(kept.salted));
+    }
     Ok(Err(later.map_or(HoleReason::Missing, |head| HoleReason::Superseded(head.id.writer, head.id.seq))))
 }
 

@@ -339,7 +339,7 @@ pub(super) fn answer_wants(
         }
         let Some((_, batch)) = index.batch_of(EntryId { writer, seq })? else { continue };
         covered = batch.header().last();
-        let push = replica::push_of(index, batch, link.peer(), rules)?;
+        let push = replica::push_again(index, batch, link.peer(), rules)?;
         if !send(link, folder, &push, Vec::new()) {
             break;
         }

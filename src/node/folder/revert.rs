@@ -8,7 +8,7 @@ use crate::node::audit::Refusal;
 use crate::wire::api::Deed;
 
 impl Worker {
-    /// Names were looked at: some may be changes that are only here from now on, others are no more.
+    /// Names were looked at and differed: those that are changes only here are noted.
     pub(super) fn note_local_only(&mut self, names: &[RelPath]) -> Result<(), TurnError> {
         let now = self.setup.store.read(|look| {
             let mut now = Vec::with_capacity(names.len());
@@ -17,16 +17,12 @@ impl Worker {
             }
             Ok::<_, IndexError>(now)
         })?;
-        for (name, is_local) in names.iter().zip(now) {
-            if !is_local {
-                self.local_only.remove(name);
-            } else if self.local_only.insert(name.clone()) {
-                let (shared, folder) = (&self.setup.shared, self.setup.folder);
-                let text = format!("changed {}/{name} on this machine", self.setup.name);
-                let why = "this machine may not write there: the change stays here and is not spread";
-                let me = shared.mesh.node();
-                shared.refuse(Refusal::new(Deed::Write, text, why).by(me).folder(folder).path(name));
-            }
+        for (name, _) in names.iter().zip(now).filter(|(_, is_local)| *is_local) {
+            let (shared, folder) = (&self.setup.shared, self.setup.folder);
+            let text = format!("changed {}/{name} on this machine", self.setup.name);
+            let why = "this machine may not write there: the change stays here and is not spread";
+            let me = shared.mesh.node();
+            shared.refuse(Refusal::new(Deed::Write, text, why).by(me).folder(folder).path(name));
         }
         Ok(())
     }
@@ -35,9 +31,6 @@ impl Worker {
     pub(super) fn take_back(&mut self, path: &RelPath) -> Result<Vec<RelPath>, TurnError> {
         let store = self.setup.store.clone();
         let names = store.write(true, |index| local_only::take_back(index, path))?;
-        for name in &names {
-            self.local_only.remove(name);
-        }
         self.apply.touch();
         Ok(names)
     }

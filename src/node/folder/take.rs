@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use tracing::warn;
 
 use super::worker::{TurnError, Worker};
-use crate::base::{Level, NodeId, RelPath};
-use crate::logic::sync::index::{Index, IndexError};
-use crate::logic::sync::replica::{self, Received, Reject, Rules};
+use crate::base::{NodeId, RelPath};
+use crate::logic::sync::index::{EntryId, Index, IndexError};
+use crate::logic::sync::replica::{self, Received, Reject};
 use crate::node::audit::Refusal;
+use crate::node::mesh::FolderVerdicts;
 use crate::shell::clock;
 use crate::wire::api::Deed;
 use crate::wire::batch::{Batch, What};
@@ -25,9 +26,10 @@ impl Worker {
         }
         let store = self.setup.store.clone();
         let mut resend = Vec::new();
+        let verdicts = self.rules.verdicts();
         store.write(true, |index| {
             while let Some((from, push)) = queue.pop_front() {
-                match self.take_one(index, from, &push)? {
+                match self.take_one(index, &verdicts, from, &push)? {
                     Taken::Yes => queue.extend(self.parked.advanced()),
                     Taken::No => {}
                     Taken::Early => {
@@ -39,6 +41,10 @@ impl Worker {
             }
             Ok::<_, IndexError>(())
         })?;
+        if verdicts.any_void() {
+            let links: Vec<_> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
+            links.iter().try_for_each(|link| self.ask_holes(link))?;
+        }
         for peer in resend.into_iter().chain(self.parked.overdue(now)) {
             // What it depends on is not coming by itself: say again how far we are, the peer sends from there.
             if let Some(link) = self.peers.get_mut(peer).map(|peer| peer.link.clone()) {
@@ -50,7 +56,13 @@ impl Worker {
         Ok(())
     }
 
-    fn take_one(&mut self, index: &mut dyn Index, from: NodeId, push: &BatchPush) -> Result<Taken, IndexError> {
+    fn take_one(
+        &mut self,
+        index: &mut dyn Index,
+        verdicts: &FolderVerdicts,
+        from: NodeId,
+        push: &BatchPush,
+    ) -> Result<Taken, IndexError> {
         let opened = Batch::open(push.header.clone()).and_then(|batch| Ok((batch, push.entries.clone().unpack()?)));
         let (batch, entries) = match opened {
             Ok(opened) => opened,
@@ -59,12 +71,10 @@ impl Worker {
                 return Ok(Taken::No);
             }
         };
-        let Some(rules) =
-            self.setup.shared.mesh.rules_at(self.setup.folder, &batch.header().heads, batch.header().time.ms)
-        else {
+        if !self.rules.knows(&batch.header().heads) {
             self.setup.shared.mesh.ask_statements(from);
             return Ok(Taken::Early);
-        };
+        }
         for inline in push.contents.iter() {
             let what = entries.iter().find(|(at, _)| *at == usize::from(inline.index)).map(|(_, s)| &s.entry.what);
             if let Some(content) = what.and_then(What::content) {
@@ -73,18 +83,18 @@ impl Worker {
         }
         let header = batch.header();
         let author = header.writer.node;
-        let forbidden: Vec<RelPath> = entries
-            .iter()
-            .map(|(_, salted)| &salted.entry.path)
-            .filter(|path| !rules.permits(author, path, Level::Write))
-            .cloned()
-            .collect();
+        let numbered: Vec<(u64, RelPath)> =
+            entries.iter().map(|(at, salted)| (header.first + *at as u64, salted.entry.path.clone())).collect();
         self.peers.showed(from, Frontier { writer: header.writer, seq: header.last(), batch: batch.hash() });
         let time = batch.header().time;
         let ids = (self.setup.mesh_id, self.setup.folder);
-        match replica::receive(index, ids, &rules, &batch, entries, &push.holes) {
+        match replica::receive(index, ids, verdicts, &batch, entries, &push.holes) {
             Ok(Received::Taken(_)) => {
-                forbidden.iter().for_each(|path| self.refused_entry(author, from, path));
+                for (seq, path) in &numbered {
+                    if index.void(EntryId { writer: header.writer, seq: *seq })?.is_some() {
+                        self.refused_entry(author, from, path);
+                    }
+                }
                 let now = clock::wall_ms();
                 self.clock.observe(time, now);
                 if let Some(arrival) = index.arrival_count()?.checked_sub(1) {
@@ -98,6 +108,7 @@ impl Worker {
             Ok(Received::Known) => Ok(Taken::No),
             Ok(Received::Early) => Ok(Taken::Early),
             Ok(Received::Forked) => {
+                self.prove_fork(index, &batch)?;
                 let writer = batch.header().writer.node;
                 warn!(folder = %self.setup.name, node = %writer.short(), "two histories under one signature; the second one is not taken");
                 self.refused(

@@ -3,7 +3,7 @@
 //! One turn: take what came in, look at what changed, read and sign it, take batches, plan, place, push. Each part
 //! does a bounded piece, so that a folder of any size never keeps a small change waiting long.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use async_channel::{Receiver, Sender};
@@ -15,12 +15,13 @@ use super::fetcher::{Arrived, Order};
 use super::local::Local;
 use super::parked::Parked;
 use super::peers::{self, Peers};
+use super::rules::NOTE_COMPLETE;
 use super::{FolderEvent, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::index::{IndexError, Look, Totals};
+use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
-use crate::logic::sync::{local_only, replica};
 use crate::node::mesh::FolderRules;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
 use crate::shell::disk::{DiskError, chunk, versions};
@@ -31,21 +32,19 @@ use crate::wire::api::{Amount, Event};
 use crate::wire::batch::What;
 use crate::wire::codec::List;
 use crate::wire::message::{BatchPush, EntryWant, Frontiers, Message};
-use crate::wire::statement::Frontier;
+use crate::wire::statement::{Fork, Frontier};
 
 /// Events taken in one turn.
 const EVENTS_PER_TURN_MAX: usize = 64;
 /// How long replaced and removed contents are kept in `.lanyard/versions`: 30 days, a month's backlog.
-const VERSIONS_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+pub(super) const VERSIONS_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Names whose bytes are added up for `status`.
 const COUNTED_MAX: usize = 64;
 /// After a failure of index or disk, this long until the next try.
 const TROUBLE_MS: u64 = 1_000;
 
 /// Note in the index: this node's incarnation in this folder.
-const NOTE_INCARNATION: &str = "incarnation";
-/// Note in the index: the folder's history was merged, or begins here.
-pub(super) const NOTE_COMPLETE: &str = "complete";
+pub(super) const NOTE_INCARNATION: &str = "incarnation";
 /// Note in the index: the last hybrid time given out, milliseconds.
 pub(super) const NOTE_TIME: &str = "time";
 
@@ -77,9 +76,9 @@ pub(super) struct Worker {
     /// Complete contents that wait to be placed.
     pub(super) ready: Vec<Arrived>,
     pub(super) unsent: VecDeque<Order>,
+    /// Proofs of forks found in this turn.
+    pub(super) forks: Vec<Fork>,
     pub(super) waiters: Vec<Sender<()>>,
-    /// Names changed here without the right to write.
-    pub(super) local_only: BTreeSet<RelPath>,
     pub(super) report_due: bool,
     pub(super) applied_due: bool,
     /// Removals wait for this time.
@@ -116,8 +115,6 @@ impl Worker {
             }
             Ok::<_, IndexError>((incarnation, index.note(NOTE_COMPLETE)?.is_some(), time))
         })?;
-        let local_only = setup.store.read(|look| local_only::local_only(look, &RelPath::root()))?;
-        let local_only = local_only.into_iter().collect();
         let rules = setup.shared.mesh.rules(setup.folder);
         let (hinted, hints) = async_channel::bounded(4096);
         let watch = match Watch::start(&setup.root, hinted) {
@@ -148,8 +145,8 @@ impl Worker {
             inline: BTreeMap::new(),
             ready: Vec::new(),
             unsent: VecDeque::new(),
+            forks: Vec::new(),
             waiters: Vec::new(),
-            local_only,
             report_due: false,
             applied_due: true,
             removals_ms: None,
@@ -164,6 +161,10 @@ impl Worker {
 
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
+        // The rules may have changed while the node was off.
+        if let Err(error) = self.renew_rules() {
+            self.trouble(&error);
+        }
         loop {
             let (events, hints) = self.wait();
             for hint in hints {
@@ -310,15 +311,7 @@ impl Worker {
                 self.local.reading.remove(&path);
                 self.sign_read(path, info, read)?;
             }
-            FolderEvent::Rules => {
-                self.rules = self.setup.shared.mesh.rules(self.setup.folder);
-                self.apply.touch();
-                self.parked.retry();
-                let links: Vec<_> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
-                for link in links {
-                    self.ask_holes(&link)?;
-                }
-            }
+            FolderEvent::Rules => self.renew_rules()?,
             FolderEvent::Select(selection) => {
                 let selection = follow(&self.setup.store, selection)?;
                 self.apply.select(selection);
@@ -343,9 +336,13 @@ impl Worker {
         if self.complete && now >= self.next_scan_ms {
             self.next_scan_ms = now + self.setup.scan_ms;
             self.prune(now);
+            self.let_go(now)?;
+            self.seal();
             self.local.look_below(RelPath::root());
         }
+        self.rules.refresh();
         self.take(pushes)?;
+        self.sign_forks();
         self.find_history()?;
         if self.complete {
             self.look(now)?;
@@ -440,7 +437,7 @@ impl Worker {
     }
 
     /// Asks a peer for entries that others withheld or did not have.
-    fn ask_holes(&self, link: &LinkSender) -> Result<(), TurnError> {
+    pub(super) fn ask_holes(&self, link: &LinkSender) -> Result<(), TurnError> {
         let holes = self.setup.store.read(|look| look.holes_to_ask(1024))?;
         let mut of: BTreeMap<Writer, Vec<u64>> = BTreeMap::new();
         holes.into_iter().for_each(|id| of.entry(id.writer).or_default().push(id.seq));
@@ -510,7 +507,10 @@ impl Worker {
     }
 
     fn show(&mut self) -> Result<(), TurnError> {
-        let (local, need) = self.setup.store.read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?)))?;
+        let (local, need, local_only) = self
+            .setup
+            .store
+            .read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?, look.local_only_count()?)))?;
         let state = if need.files > 0 || !self.ready.is_empty() {
             State::Syncing
         } else if !self.local.is_idle() || !self.complete {
@@ -523,8 +523,7 @@ impl Worker {
         if state == State::Idle && status.state != State::Idle {
             status.problem = None;
         }
-        *status =
-            Status { state, local, need, local_only: self.local_only.len() as u64, problem: status.problem.take() };
+        *status = Status { state, local, need, local_only, problem: status.problem.take() };
         drop(status);
         if changed {
             self.setup.shared.tell(Event::Folder {

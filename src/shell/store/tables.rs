@@ -127,6 +127,10 @@ tables! {
     entries,
     /// The same: `Salted`.
     voids,
+    /// Path key, NUL NUL, writer (node 32, incarnation 8), sequence number 8: `Salted`.
+    kept,
+    /// Path key: empty.
+    local,
     /// The same: `HoleReason`, for entries that a later one superseded.
     superseded,
     /// The same, for entries that a peer withheld or did not have: these are asked for again.

@@ -4,6 +4,7 @@
 //! for every sequence of calls: `tests/store` compares them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use super::tables::{self, Fault, Rows, RowsMut, TOTALS_KEY, Tables};
 use crate::base::{BatchHash, ChunkHash, ContentId, NodeId, RelPath, Writer};
-use crate::logic::sync::index::{ChunkPlace, EntryId, Index, IndexError, Look, PathRecord, Result, Totals, Walk};
+use crate::logic::sync::index::{ChunkPlace, EntryId, Head, Index, IndexError, Look, PathRecord, Result, Totals, Walk};
 use crate::wire::batch::{Batch, Salted};
 use crate::wire::codec;
 use crate::wire::content::ChunkList;
@@ -132,6 +133,38 @@ impl<T: Rows> View<'_, T> {
         Ok(logs)
     }
 
+    /// Rows of a table of entries after one, sorted by entry, at most `most`.
+    fn rows_after<V>(
+        &self,
+        table: &T,
+        after: Option<EntryId>,
+        most: usize,
+        read: impl Fn(&[u8]) -> tables::Result<V>,
+    ) -> Result<Vec<(EntryId, V)>> {
+        let mut rows = Vec::new();
+        if most == 0 || self.ok(table.count())? == 0 {
+            return Ok(rows);
+        }
+        for (writer, log) in self.logs()? {
+            let from = match after {
+                Some(after) if writer < after.writer => continue,
+                Some(after) if writer == after.writer => after.seq.saturating_add(1),
+                _ => 0,
+            };
+            self.ok(table.scan(&entry_key(log.number, from), &mut |key, value| {
+                if key[..4] != log.number.to_be_bytes() {
+                    return Ok(Walk::Enough);
+                }
+                rows.push((EntryId { writer, seq: number(&key[4..])? }, read(value)?));
+                Ok(if rows.len() < most { Walk::On } else { Walk::Enough })
+            }))?;
+            if rows.len() >= most {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
     fn batch(&self, arrival: &[u8]) -> Result<Option<Batch>> {
         self.ok(self.tables.batches.find(arrival, open_batch).and_then(Option::transpose))
     }
@@ -200,6 +233,54 @@ impl<T: Rows> Look for View<'_, T> {
 
     fn void(&self, id: EntryId) -> Result<Option<Salted>> {
         self.of_entry(&self.tables.voids, "void entry", id)
+    }
+
+    fn kept(&self, path: &RelPath) -> Result<Vec<Head>> {
+        let prefix = kept_prefix(path);
+        let mut kept = Vec::new();
+        self.ok(self.tables.kept.scan(&prefix, &mut |key, value| {
+            let Some(id) = key.strip_prefix(prefix.as_slice()) else { return Ok(Walk::Enough) };
+            let (writer, seq) = id.split_at_checked(40).ok_or_else(|| malformed("entry"))?;
+            let id = EntryId { writer: writer_of(writer)?, seq: number(seq)? };
+            kept.push(Head { id, salted: decode("entry", value)? });
+            Ok(Walk::On)
+        }))?;
+        Ok(kept)
+    }
+
+    fn entries_after(&self, after: Option<EntryId>, most: usize) -> Result<Vec<(EntryId, RelPath)>> {
+        self.rows_after(&self.tables.entries, after, most, path_of)
+    }
+
+    fn voids_after(&self, after: Option<EntryId>, most: usize) -> Result<Vec<(EntryId, Salted)>> {
+        self.rows_after(&self.tables.voids, after, most, |bytes| decode("void entry", bytes))
+    }
+
+    fn superseded_by(&self, later: &BTreeSet<EntryId>) -> Result<Vec<EntryId>> {
+        let all =
+            self.rows_after(&self.tables.superseded, None, usize::MAX, |bytes| decode::<HoleReason>("hole", bytes))?;
+        let is_by = |reason: &HoleReason| match reason {
+            HoleReason::Superseded(writer, seq) => later.contains(&EntryId { writer: *writer, seq: *seq }),
+            _ => false,
+        };
+        Ok(all.into_iter().filter(|(_, reason)| is_by(reason)).map(|(id, _)| id).collect())
+    }
+
+    fn local_only(&self, after: Option<&RelPath>, most: usize) -> Result<Vec<RelPath>> {
+        let mut local = Vec::new();
+        let after = after.map(RelPath::to_key);
+        let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        if most > 0 {
+            self.ok(self.tables.local.scan_bound(from, &mut |key, _| {
+                local.push(path_of(key)?);
+                Ok(if local.len() < most { Walk::On } else { Walk::Enough })
+            }))?;
+        }
+        Ok(local)
+    }
+
+    fn local_only_count(&self) -> Result<u64> {
+        self.ok(self.tables.local.count())
     }
 
     fn hole(&self, id: EntryId) -> Result<Option<HoleReason>> {
@@ -352,6 +433,11 @@ impl Index for View<'_, Table<'_, &'static [u8], &'static [u8]>> {
             self.totals.set(Some(self.totals()?.changed(before, now)));
             self.totals_changed = true;
         }
+        if record.local_only || self.ok(self.tables.local.count())? > 0 {
+            let local = &mut self.tables.local;
+            let done = if record.local_only { local.put(&key, &[], |_| ()) } else { local.take(&key, |_| ()) };
+            self.ok(done)?;
+        }
         let [before, now] = [before, now].map(|held| held.map(|(content, _)| content));
         let announced = if self.ok(self.tables.announced.count())? == 0 {
             None
@@ -386,10 +472,30 @@ impl Index for View<'_, Table<'_, &'static [u8], &'static [u8]>> {
         self.ok(put).map(drop)
     }
 
-    fn put_void(&mut self, id: EntryId, salted: &Salted) -> Result<()> {
+    fn forget_entry(&mut self, id: EntryId) -> Result<()> {
+        let Some(key) = self.key(id)? else { return Ok(()) };
+        let taken = self.tables.entries.take(&key, |_| ());
+        self.ok(taken).map(drop)
+    }
+
+    fn put_void(&mut self, id: EntryId, salted: Option<&Salted>) -> Result<()> {
         let number = self.log_or_new(id.writer)?.number;
-        let put = self.tables.voids.put(&entry_key(number, id.seq), &codec::encode(salted), |_| ());
+        let key = entry_key(number, id.seq);
+        let done = match salted {
+            Some(salted) => self.tables.voids.put(&key, &codec::encode(salted), |_| ()),
+            None => self.tables.voids.take(&key, |_| ()),
+        };
+        self.ok(done).map(drop)
+    }
+
+    fn put_kept(&mut self, path: &RelPath, head: &Head) -> Result<()> {
+        let put = self.tables.kept.put(&kept_key(path, head.id), &codec::encode(&head.salted), |_| ());
         self.ok(put).map(drop)
+    }
+
+    fn forget_kept(&mut self, path: &RelPath, id: EntryId) -> Result<()> {
+        let taken = self.tables.kept.take(&kept_key(path, id), |_| ());
+        self.ok(taken).map(drop)
     }
 
     fn put_hole(&mut self, id: EntryId, reason: Option<HoleReason>) -> Result<()> {
@@ -451,6 +557,20 @@ impl Index for View<'_, Table<'_, &'static [u8], &'static [u8]>> {
         let put = self.tables.notes.put(key.as_bytes(), value, |_| ());
         self.ok(put).map(drop)
     }
+}
+
+/// No path has an empty component, so no other path's key begins like this.
+fn kept_prefix(path: &RelPath) -> Vec<u8> {
+    let mut key = path.to_key();
+    key.extend([0, 0]);
+    key
+}
+
+fn kept_key(path: &RelPath, id: EntryId) -> Vec<u8> {
+    let mut key = kept_prefix(path);
+    key.extend(writer_key(id.writer));
+    key.extend(id.seq.to_be_bytes());
+    key
 }
 
 fn writer_key(writer: Writer) -> [u8; 40] {

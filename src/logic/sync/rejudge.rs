@@ -1,0 +1,246 @@
+//! What happens to a folder when the statements change: entries that do not count any more leave their paths, entries
+//! that count now come back, and each path gets the newest versions that count.
+//!
+//! Rules:
+//! 1. the heads of a path are those of its entries that count and that no other such entry has seen. So they depend on
+//!    the entries and the statements, not on the order in which these came;
+//! 2. hence a superseded entry is *kept* until all holders have its successor on their disks and it is old; one that
+//!    was let go of, or never sent, is asked for again when its successor turns out not to count;
+//! 3. what this node's user wrote stays on this disk when it does not count: as a local change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::index::{EntryId, Head, Index, Look, PathRecord, Result};
+use super::reconcile;
+use crate::base::{NodeId, RelPath};
+use crate::wire::batch::{Batch, Header};
+use crate::wire::message::HoleReason;
+
+/// Entries looked at between two reads of the index. A guess: a few batches at once.
+const PAGE: usize = 1024;
+
+/// Whether entries count, under all statements that are known here.
+pub trait Verdicts {
+    /// Whether entry `seq` of a batch, which is about `path`, counts.
+    fn counts(&self, header: &Header, seq: u64, path: &RelPath, index: &dyn Look) -> Result<bool>;
+}
+
+/// What changed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Rejudged {
+    /// Entries that counted and do not any more.
+    pub lost: Vec<EntryId>,
+    /// Entries that did not count and do now.
+    pub back: Vec<EntryId>,
+    /// Entries that are missing and matter now: to be asked for.
+    pub missing: Vec<EntryId>,
+}
+
+/// Judges everything anew. `own`: this node.
+pub fn rejudge(index: &mut dyn Index, verdicts: &dyn Verdicts, own: NodeId) -> Result<Rejudged> {
+    let mut batches = Batches::default();
+    let mut lost: BTreeMap<RelPath, BTreeSet<EntryId>> = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = index.entries_after(after, PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        for (id, path) in page {
+            let Some(header) = batches.of(index, id)? else { continue };
+            if !verdicts.counts(header, id.seq, &path, index)? {
+                lost.entry(path).or_default().insert(id);
+            }
+        }
+    }
+    let mut back = Vec::new();
+    let mut after = None;
+    loop {
+        let page = index.voids_after(after, PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        for (id, salted) in page {
+            if let Some(header) = batches.of(index, id)?
+                && verdicts.counts(header, id.seq, &salted.entry.path, index)?
+            {
+                back.push(Head { id, salted });
+            }
+        }
+    }
+    let mut done = Rejudged::default();
+    for (path, ids) in lost {
+        drop_from(index, &path, &ids, own)?;
+        done.lost.extend(ids);
+    }
+    done.lost.sort();
+    for head in back {
+        let path = head.salted.entry.path.clone();
+        done.back.push(head.id);
+        index.put_void(head.id, None)?;
+        index.put_entry_path(head.id, &path)?;
+        let (what, version) = (head.what().clone(), head.version().clone());
+        if add(index, &path, head)? {
+            reconcile::mark(index, &path)?;
+            take_back(index, &path, |record| {
+                record.disk.as_mut().filter(|disk| disk.what == what).map(|disk| disk.version.join(&version)).is_some()
+            })?;
+        }
+    }
+    done.missing = reopen(index, &done.lost.iter().copied().collect())?;
+    Ok(done)
+}
+
+/// A local change that counts after all is none any more.
+fn take_back(index: &mut dyn Index, path: &RelPath, is_it: impl Fn(&mut PathRecord) -> bool) -> Result<()> {
+    let Some(mut record) = index.path(path)?.filter(|record| record.local_only) else { return Ok(()) };
+    if is_it(&mut record) {
+        record.local_only = false;
+        index.put_path(path, &record)?;
+    }
+    Ok(())
+}
+
+/// Adds a version to a path: what it supersedes is kept, and so is itself where another has superseded it. Returns
+/// whether it is a head now.
+pub fn add(index: &mut dyn Index, path: &RelPath, head: Head) -> Result<bool> {
+    let mut record = index.path(path)?.unwrap_or_default();
+    let before = record.heads.clone();
+    if reconcile::merge(&mut record, head.clone()) {
+        keep_superseded(index, path, &before, &record)?;
+        index.put_path(path, &record)?;
+        return Ok(true);
+    }
+    if record.head(head.id).is_none() {
+        index.put_kept(path, &head)?;
+    }
+    Ok(false)
+}
+
+/// Keeps the heads of before that are none any more.
+pub(super) fn keep_superseded(index: &mut dyn Index, path: &RelPath, before: &[Head], now: &PathRecord) -> Result<()> {
+    before.iter().filter(|old| now.head(old.id).is_none()).try_for_each(|old| index.put_kept(path, old))
+}
+
+/// Entries of a path do not count any more: they are kept apart, and what they had superseded is looked at again.
+fn drop_from(index: &mut dyn Index, path: &RelPath, ids: &BTreeSet<EntryId>, own: NodeId) -> Result<()> {
+    let mut record = index.path(path)?.unwrap_or_default();
+    let before: Vec<EntryId> = record.heads.iter().map(|head| head.id).collect();
+    let kept = index.kept(path)?;
+    for id in ids {
+        index.forget_entry(*id)?;
+    }
+    let mut valid = PathRecord::default();
+    for head in record.heads.iter().chain(&kept) {
+        if ids.contains(&head.id) {
+            index.put_void(head.id, Some(&head.salted))?;
+            index.forget_kept(path, head.id)?;
+        } else {
+            reconcile::merge(&mut valid, head.clone());
+        }
+    }
+    let on_disk = record.disk.as_ref().map(|disk| &disk.what);
+    let mut lost = record.heads.iter().filter(|head| ids.contains(&head.id));
+    let is_own = lost.any(|head| head.id.writer.node == own && on_disk == Some(head.what()));
+    record.heads = valid.heads;
+    record.local_only |= is_own && !record.heads.iter().any(|head| on_disk == Some(head.what()));
+    for head in record.heads.iter().filter(|head| !before.contains(&head.id)) {
+        index.forget_kept(path, head.id)?;
+    }
+    if record.heads.iter().map(|head| head.id).ne(before) {
+        index.put_path(path, &record)?;
+        reconcile::mark(index, path)?;
+    }
+    Ok(())
+}
+
+/// What has no effect supersedes nothing: entries that were left out for its sake are asked for again.
+pub(super) fn reopen(index: &mut dyn Index, void: &BTreeSet<EntryId>) -> Result<Vec<EntryId>> {
+    if void.is_empty() {
+        return Ok(Vec::new());
+    }
+    let missing = index.superseded_by(void)?;
+    for id in &missing {
+        index.put_hole(*id, Some(HoleReason::Missing))?;
+    }
+    Ok(missing)
+}
+
+/// Lets go of superseded entries signed before `until_ms` whose successor `everywhere` says is on the disk of all who
+/// hold the folder. Returns how many.
+pub fn prune(index: &mut dyn Index, until_ms: u64, everywhere: &dyn Fn(EntryId) -> bool) -> Result<usize> {
+    let mut pruned = 0;
+    let mut after = None;
+    loop {
+        let page = index.entries_after(after, PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(pruned) };
+        after = Some(*last);
+        for (id, path) in page {
+            let record = index.path(&path)?.unwrap_or_default();
+            if record.head(id).is_some() {
+                continue;
+            }
+            let Some(old) = index.kept(&path)?.into_iter().find(|head| head.id == id) else { continue };
+            let later = record.heads.iter().find(|head| head.version().seen(id.writer) >= id.seq);
+            let later = later.filter(|later| old.salted.entry.time.ms < until_ms && everywhere(later.id));
+            if let Some(later) = later {
+                index.forget_kept(&path, id)?;
+                index.forget_entry(id)?;
+                index.put_hole(id, Some(HoleReason::Superseded(later.id.writer, later.id.seq)))?;
+                pruned += 1;
+            }
+        }
+    }
+}
+
+/// Gives up a change that may not spread: the name becomes what it is everywhere, the change goes to the versions.
+/// Returns whether there was one.
+pub fn revert_local(index: &mut dyn Index, path: &RelPath) -> Result<bool> {
+    let Some(mut record) = index.path(path)?.filter(|record| record.local_only) else { return Ok(false) };
+    record.local_only = false;
+    index.put_path(path, &record)?;
+    reconcile::mark(index, path)?;
+    Ok(true)
+}
+
+/// Local changes that `may` permits now: those to look at again, so that they are signed. A deletion that was not
+/// permitted is not carried out later: the file comes back.
+pub fn regain(index: &mut dyn Index, may: &dyn Fn(&RelPath) -> bool) -> Result<Vec<RelPath>> {
+    let mut regained = Vec::new();
+    let mut after: Option<RelPath> = None;
+    loop {
+        let page = index.local_only(after.as_ref(), PAGE)?;
+        let Some(last) = page.last().cloned() else { return Ok(regained) };
+        after = Some(last);
+        for path in page.into_iter().filter(|path| may(path)) {
+            let mut record = index.path(&path)?.unwrap_or_default();
+            match record.disk.as_mut() {
+                Some(disk) => disk.recheck = true,
+                None => record.local_only = false,
+            }
+            index.put_path(&path, &record)?;
+            if record.disk.is_some() {
+                regained.push(path);
+            } else {
+                reconcile::mark(index, &path)?;
+            }
+        }
+    }
+}
+
+/// Headers of batches by entry; entries come in runs of one batch.
+#[derive(Default)]
+struct Batches {
+    last: Option<Batch>,
+}
+
+impl Batches {
+    fn of(&mut self, index: &dyn Index, id: EntryId) -> Result<Option<&Header>> {
+        let holds = |batch: &Batch| {
+            let header = batch.header();
+            header.writer == id.writer && (header.first..=header.last()).contains(&id.seq)
+        };
+        if !self.last.as_ref().is_some_and(holds) {
+            self.last = index.batch_of(id)?.map(|(_, batch)| batch);
+        }
+        Ok(self.last.as_ref().map(Batch::header))
+    }
+}

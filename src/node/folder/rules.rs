@@ -1,0 +1,135 @@
+//! What the worker does when the rules change: judges all entries anew, tells what became of them, goes on under a new
+//! incarnation after a fork, and lets go of superseded entries that nobody needs any more.
+
+use tracing::{debug, info, warn};
+
+use super::worker::{NOTE_INCARNATION, TurnError, VERSIONS_KEEP_MS, Worker};
+use crate::base::{Level, RelPath, Writer};
+use crate::logic::policy::{PlanRefused, plan_fork};
+use crate::logic::sync::index::{EntryId, Index, IndexError};
+use crate::logic::sync::rejudge::{self, Rejudged};
+use crate::logic::sync::replica::Rules;
+use crate::node::mesh::MeshError;
+use crate::shell::{clock, entropy};
+use crate::wire::batch::Batch;
+use crate::wire::codec::List;
+use crate::wire::message::{EntryWant, Message};
+use crate::wire::statement::{Body, Fork};
+
+/// Note in the index: the folder's history was merged, or begins here.
+pub(in crate::node) const NOTE_COMPLETE: &str = "complete";
+/// Note in the index: under which rules all entries were judged last.
+const NOTE_JUDGED: &str = "judged";
+
+impl Worker {
+    /// Takes the rules as they are now, and judges all entries anew where these may make a difference.
+    pub(super) fn renew_rules(&mut self) -> Result<(), TurnError> {
+        self.rules = self.setup.shared.mesh.rules(self.setup.folder);
+        self.leave_fork()?;
+        self.rules.suspend(self.writer);
+        if let Some(digest) = self.rules.digest() {
+            let (rules, own) = (&self.rules, self.writer.node);
+            let store = self.setup.store.clone();
+            let (done, regained) = store.write(true, |index| {
+                let mut done = Rejudged::default();
+                if index.note(NOTE_JUDGED)?.as_deref() != Some(digest.as_slice()) {
+                    done = rejudge::rejudge(index, &rules.verdicts(), own)?;
+                    index.put_note(NOTE_JUDGED, &digest)?;
+                }
+                let may = |path: &RelPath| rules.permits(own, path, Level::Write);
+                Ok::<_, IndexError>((done, rejudge::regain(index, &may)?))
+            })?;
+            if !done.lost.is_empty() || !done.back.is_empty() {
+                info!(folder = %self.setup.name, lost = done.lost.len(), back = done.back.len(), "entries were judged anew");
+                self.applied_due = true;
+            }
+            let now = clock::wall_ms();
+            regained.into_iter().for_each(|path| self.local.hint(path, true, now));
+        }
+        self.apply.touch();
+        self.parked.retry();
+        let links: Vec<_> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
+        for link in links {
+            self.ask_holes(&link)?;
+        }
+        self.seal();
+        Ok(())
+    }
+
+    /// Signs what has to be sealed, where this is an admin's node.
+    pub(super) fn seal(&self) {
+        match self.setup.shared.mesh.seal_due() {
+            Ok(ids) if ids.is_empty() => {}
+            Ok(ids) => info!(seals = ids.len(), "sealed what had been left open"),
+            Err(error) => warn!(%error, "what is due cannot be sealed now; it is tried again"),
+        }
+    }
+
+    /// A log that forked is over: its node goes on under a new incarnation.
+    fn leave_fork(&mut self) -> Result<(), TurnError> {
+        if !self.rules.is_forked(self.writer) {
+            return Ok(());
+        }
+        let incarnation = entropy::u64();
+        self.setup.store.write(true, |index| index.put_note(NOTE_INCARNATION, &incarnation.to_be_bytes()))?;
+        self.writer = Writer { node: self.writer.node, incarnation };
+        warn!(folder = %self.setup.name, "this node has signed two histories: it goes on under a new incarnation");
+        self.problem(
+            "this node has signed two histories, as after a restored backup; an admin must reinstate it".into(),
+        );
+        Ok(())
+    }
+
+    /// Two histories under one signature: signs the proof, or asks for the batch that begins the difference.
+    pub(super) fn prove_fork(&mut self, index: &dyn Index, batch: &Batch) -> Result<(), IndexError> {
+        let header = batch.header();
+        if self.rules.is_forked(header.writer) {
+            return Ok(());
+        }
+        let known = index.batch_of(EntryId { writer: header.writer, seq: header.first })?;
+        if let Some(fork) = known.and_then(|(_, known)| Fork::of(&known, batch)) {
+            self.forks.push(fork);
+        } else if let Some(before) = header.first.checked_sub(1).filter(|before| *before > 0) {
+            let numbers = List::truncated(vec![before]);
+            let want = EntryWant { folder: self.setup.folder, writer: header.writer, numbers };
+            for (_, peer) in self.peers.iter() {
+                // A full queue: the next batch of that history leads here again.
+                let _ = peer.link.try_send(Message::EntryWant(want.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Signs the proofs of forks that this turn found.
+    pub(super) fn sign_forks(&mut self) {
+        for fork in std::mem::take(&mut self.forks) {
+            let me = self.writer.node;
+            let signed = self.setup.shared.mesh.sign(|policy| {
+                let body: Result<Body, PlanRefused> = plan_fork(policy, me, fork);
+                Ok::<_, MeshError>(vec![body?])
+            });
+            if let Err(error) = signed {
+                warn!(folder = %self.setup.name, %error, "a fork cannot be proven to the others now");
+            }
+        }
+    }
+
+    /// Lets go of superseded entries that every member who reads here has the successor of, a while after.
+    pub(super) fn let_go(&self, now: u64) -> Result<(), TurnError> {
+        let Some(policy) = self.setup.shared.mesh.policy() else { return Ok(()) };
+        let reads = |node| policy.level(node, self.setup.folder, &RelPath::root(), now) >= Level::Read;
+        let members = policy.members().filter(|(node, _)| *node != self.writer.node && reads(*node));
+        let mut applied = Vec::new();
+        for (node, _) in members {
+            let Some((_, peer)) = self.peers.iter().find(|(peer, _)| **peer == node) else { return Ok(()) };
+            applied.push(&peer.applied);
+        }
+        let everywhere = |id: EntryId| {
+            applied.iter().all(|frontiers| frontiers.iter().any(|f| f.writer == id.writer && f.seq >= id.seq))
+        };
+        let until = now.saturating_sub(VERSIONS_KEEP_MS);
+        let pruned = self.setup.store.write(false, |index| rejudge::prune(index, until, &everywhere))?;
+        debug!(folder = %self.setup.name, pruned, "superseded entries");
+        Ok(())
+    }
+}
