@@ -105,6 +105,9 @@ impl State {
     }
 }
 
+/// Whether a node may read a path now.
+type MayRead = Arc<dyn Fn(NodeId, &RelPath) -> bool + Send + Sync>;
+
 /// A folder's state as the API shows it.
 #[derive(Clone, Debug)]
 pub(super) struct Status {
@@ -172,14 +175,15 @@ impl FolderHandle {
         };
         let status = Arc::new(Mutex::new(status));
         setup.shared.mesh.hold(setup.folder, setup.store.clone());
-        let server = Arc::new(Server::new(setup.folder, setup.disk.clone(), setup.store.clone()));
         let (mesh, folder, shared) = (setup.shared.mesh.clone(), setup.folder, setup.shared.clone());
+        let may_read: MayRead = Arc::new(move |node, path| mesh.may_read(folder, node, path));
+        let server = Arc::new(Server::new(folder, setup.disk.clone(), setup.store.clone(), may_read.clone()));
         let fetcher = fetcher::Fetcher {
             folder,
             slot: setup.slot,
             disk: setup.disk.clone(),
             store: setup.store.clone(),
-            may_read: Arc::new(move |node, path| mesh.may_read(folder, node, path)),
+            may_read,
             wrong_bytes: Arc::new(move |node, path| {
                 let why = "they are not the bytes that were signed for; another node is asked";
                 let refusal = Refusal::new(Deed::Protocol, "sent wrong bytes", why);

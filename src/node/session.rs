@@ -154,6 +154,10 @@ impl Session {
         for folder in lost {
             self.open.remove(&folder);
             self.leave(folder).await;
+            // It begins anew, should the right come back: what it says then is asked for from the start.
+            if self.purpose == Purpose::Control {
+                self.send(Message::Subscribe(Subscribe { folder, receives: false })).await;
+            }
         }
         for folder in allowed {
             self.open_folder(folder).await;

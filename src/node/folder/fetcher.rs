@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_channel::{Receiver, Sender};
 use tracing::debug;
 
-use super::FolderEvent;
+use super::{FolderEvent, MayRead};
 use crate::base::{ContentId, FolderId, NodeId, RelPath};
 use crate::logic::sync::fetch::{Failure, Fetch, Want};
 use crate::logic::sync::index::IndexError;
@@ -57,9 +57,6 @@ pub(in crate::node) enum Data {
 
 /// Told who sent wrong bytes, and for which path.
 pub(super) type WrongBytes = Arc<dyn Fn(NodeId, &RelPath) + Send + Sync>;
-/// Whether a node may read a path.
-pub(super) type MayRead = Arc<dyn Fn(NodeId, &RelPath) -> bool + Send + Sync>;
-
 /// The thread's state.
 pub(super) struct Fetcher {
     /// The folder.

@@ -1,10 +1,10 @@
 //! Answers peers that ask for content: only what they may read now, only what an entry at that path has.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use super::lock;
-use crate::base::{ContentId, FileInfo, FolderId, RelPath};
+use super::{MayRead, lock};
+use crate::base::{ContentId, FileInfo, FolderId, NodeId, RelPath};
 use crate::logic::policy::Permit;
 use crate::logic::sync::index::IndexError;
 use crate::shell::disk::{Folder, chunk};
@@ -16,11 +16,15 @@ use crate::wire::message::{Answer, ContentWant, Part};
 /// Chunk lists of large contents kept at hand: one a transfer; a list of 16 GiB has 2 MiB.
 const LISTS_MAX: usize = 4;
 
+/// Places of one content that are looked at.
+const PLACES_MAX: usize = 16;
+
 /// Serves the contents of one folder.
 pub(in crate::node) struct Server {
     folder: FolderId,
     disk: Arc<Folder>,
     store: Store,
+    may_read: MayRead,
     lists: Mutex<VecDeque<Arc<Listed>>>,
 }
 
@@ -38,8 +42,8 @@ struct Place {
 }
 
 impl Server {
-    pub(super) fn new(folder: FolderId, disk: Arc<Folder>, store: Store) -> Self {
-        Self { folder, disk, store, lists: Mutex::new(VecDeque::new()) }
+    pub(super) fn new(folder: FolderId, disk: Arc<Folder>, store: Store, may_read: MayRead) -> Self {
+        Self { folder, disk, store, may_read, lists: Mutex::new(VecDeque::new()) }
     }
 
     /// Answers one request. The permit names who asks, and was given for reading this path.
@@ -53,19 +57,25 @@ impl Server {
         }
     }
 
-    /// The content must belong to a version of exactly the path that was asked for and permitted; its bytes may lie
-    /// anywhere in the folder.
+    /// The content must belong to a version of exactly the path that was asked for and permitted. Its bytes may lie
+    /// anywhere in the folder that an author of such a version may read: who only knows the hash of a content cannot
+    /// have it put where he reads.
     fn find(&self, want: &ContentWant) -> Result<Option<Place>, IndexError> {
         self.store.read(|look| {
             let Some(record) = look.path(&want.path)? else { return Ok(None) };
             let has = |what: &crate::wire::batch::What| what.content() == Some(want.content);
-            if !record.heads.iter().any(|head| has(head.what())) {
+            let authors = record.heads.iter().filter(|head| has(head.what())).map(|head| head.id.writer.node);
+            let authors: BTreeSet<NodeId> = authors.collect();
+            if authors.is_empty() {
                 return Ok(None);
             }
             if let Some(disk) = record.disk.filter(|disk| has(&disk.what)) {
                 return Ok(Some(Place { path: want.path.clone(), info: disk.info }));
             }
-            for path in look.places_of(want.content, 4)? {
+            for path in look.places_of(want.content, PLACES_MAX)? {
+                if !authors.iter().any(|author| (self.may_read)(*author, &path)) {
+                    continue;
+                }
                 if let Some(disk) = look.path(&path)?.and_then(|record| record.disk) {
                     return Ok(Some(Place { path, info: disk.info }));
                 }
