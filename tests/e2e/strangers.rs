@@ -63,6 +63,9 @@ fn an_unpaired_node_gets_nothing_and_is_not_listed() {
     assert!(a.connected().is_empty() && b.connected().is_empty());
     assert_eq!(a.json(&["nodes"]).as_array().map(Vec::len), Some(1), "{}", a.json(&["nodes"]));
     assert!(tree::listing(&b.path("Shared")).is_empty());
+    let noted = a.lanyard(&["audit", "--refused", "--json"]).ok().stdout;
+    let knocked = format!("\"address\":\"{}\"", h2.address());
+    assert!(noted.contains("\"deed\":\"connect\"") && noted.contains(&knocked), "{noted}");
     let mesh = a.mesh().expect("a mesh");
     let found = b.host.sh(&format!("grep -rlaF -e {CANARY} -e '{mesh}' '{}'", b.home().display()));
     assert_eq!(found.stdout, "", "a stranger learned something");
@@ -102,6 +105,9 @@ fn garbage_on_the_port_harms_nothing() {
 
     let now = a.resident_kib();
     assert!(now < calm + (32 << 10), "{calm} KiB resident before, {now} KiB after");
+    let noted = a.lanyard(&["audit", "--refused", "--json"]).ok().stdout;
+    let lines = noted.lines().filter(|line| line.contains(&h3.address().to_string())).count();
+    assert!((1..100).contains(&lines), "a flood is some lines and a count, not {lines} lines");
     fs::write(a.path("Shared/still.txt"), "working").expect("a file");
     eventually("members still talk", CONVERGE_MAX, || tree::same(&a.path("Shared"), &b.path("Shared")));
 }
