@@ -139,7 +139,7 @@ fn who_may_not_change_the_rules_is_told_whom_to_ask() {
 fn a_reader_keeps_its_change_to_itself_and_takes_it_back_with_one_command() {
     let Some(lab) = Lab::open("rules: local only") else { return };
     let (h1, h2) = (lab.host(), lab.host());
-    let (a, b) = admin_and_member(&h1, &h2);
+    let (a, mut b) = admin_and_member(&h1, &h2);
     a.lanyard(&["grant", "everyone", "Shared", "read"]).ok();
     has_level(&b, "Shared", "read");
     let (here, there) = (a.path("Shared"), b.path("In/Shared"));
@@ -157,7 +157,13 @@ fn a_reader_keeps_its_change_to_itself_and_takes_it_back_with_one_command() {
     assert_eq!((&of_plan["by"]["name"], &of_plan["folder"]["name"]), (&"workshop".into(), &"Shared".into()));
     assert!(of_plan["why"].as_str().is_some_and(|why| why.contains("may not write")), "{of_plan}");
 
-    // It stays over a restart, and what others do goes on around it.
+    // It stays over a restart, and what others do goes on around it. The log goes on too, and says nothing twice.
+    b.stop();
+    b.up(&[]);
+    eventually("both are still shown", CONVERGE_MAX, || {
+        let found = b.folder("Shared")["local_only"].clone();
+        if found == 2 { Ok(()) } else { Err(found.to_string()) }
+    });
     fs::write(here.join("other.txt"), "from the admin").expect("a file");
     arrives(&there.join("other.txt"), "from the admin");
     assert_eq!(fs::read_to_string(here.join("plan.txt")).ok().as_deref(), Some("first"));
@@ -175,6 +181,10 @@ fn a_reader_keeps_its_change_to_itself_and_takes_it_back_with_one_command() {
     assert!(kept.stdout.contains("changed by a reader") && kept.stdout.contains("made by a reader"), "{kept}");
     assert_eq!(b.folder("Shared")["local_only"], 0);
     b.lanyard(&["revert", "Shared"]).exits(1);
+    let noted = audit(&b, &[]);
+    let numbers: Vec<u64> = noted.iter().filter_map(|entry| entry["seq"].as_u64()).collect();
+    assert_eq!(numbers, (1..=noted.len() as u64).collect::<Vec<_>>());
+    assert_eq!(noted.iter().filter(|entry| entry["path"] == "plan.txt").count(), 1, "{noted:?}");
 }
 
 #[test]

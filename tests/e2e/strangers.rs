@@ -63,13 +63,16 @@ fn an_unpaired_node_gets_nothing_and_is_not_listed() {
     assert!(a.connected().is_empty() && b.connected().is_empty());
     assert_eq!(a.json(&["nodes"]).as_array().map(Vec::len), Some(1), "{}", a.json(&["nodes"]));
     assert!(tree::listing(&b.path("Shared")).is_empty());
-    let noted = a.lanyard(&["audit", "--refused", "--json"]).ok().stdout;
-    let knocked = format!("\"address\":\"{}\"", h2.address());
-    assert!(noted.contains("\"deed\":\"connect\"") && noted.contains(&knocked), "{noted}");
     let mesh = a.mesh().expect("a mesh");
     let found = b.host.sh(&format!("grep -rlaF -e {CANARY} -e '{mesh}' '{}'", b.home().display()));
     assert_eq!(found.stdout, "", "a stranger learned something");
     b.lanyard(&["join", "4-harvest-violin", "--at", &format!("{}:47474", h1.address())]).exits(1);
+    eventually("the log names who knocked", CONVERGE_MAX, || {
+        let noted = a.lanyard(&["audit", "--refused", "--json"]).ok().stdout;
+        let knocked = format!("\"address\":\"{}\"", h2.address());
+        let is_told = noted.contains("\"deed\":\"connect\"") && noted.contains(&knocked);
+        if is_told { Ok(()) } else { Err(noted) }
+    });
 }
 
 #[test]
