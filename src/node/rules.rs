@@ -15,8 +15,8 @@ use crate::logic::policy::{
 };
 use crate::shell::{clock, entropy};
 use crate::wire::api::{
-    ChangeGroup, ChangeRole, ExpelNode, Expelled, Failure, GrantRule, Group, GroupStep, MemberLevel, PathText,
-    RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule,
+    ChangeGroup, ChangeRole, ExpelNode, Expelled, Failure, FailureKind, GrantRule, Group, GroupStep, MemberLevel,
+    PathText, RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule,
     RoleChanged, Rule, Ruled, Rules, RulesOf, Standings, SubjectRef, Thing, Until, UtcTime,
 };
 use crate::wire::recovery::RecoveryKey;
@@ -280,6 +280,10 @@ fn not_allowed(policy: &Policy, what: String, error: &PlanRefused) -> Failure {
         PlanRefused::NotAnAdmin { .. } | PlanRefused::MayNotManage { .. } => {
             let admins: Vec<&str> = policy.admins().into_iter().filter_map(|node| policy.name(node)).collect();
             failure.hint(format!("ask an admin: {}", admins.join(", ")))
+        }
+        // These are no matter of who may do what.
+        PlanRefused::BadName(_) | PlanRefused::LongName(_) | PlanRefused::LargeGroup(_) => {
+            Failure { kind: FailureKind::Failed, ..failure }
         }
         PlanRefused::LastAdmin => failure.hint("make another machine an admin first: 'lanyard role NODE admin'"),
         _ => failure,

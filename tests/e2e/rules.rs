@@ -257,6 +257,33 @@ fn a_group_is_granted_to_at_once_and_who_leaves_it_loses_that() {
 }
 
 #[test]
+fn a_folder_gets_another_name_everywhere_and_a_retired_one_ends_everywhere_but_for_its_files() {
+    let Some(lab) = Lab::open("rules: retire") else { return };
+    let (h1, h2) = (lab.host(), lab.host());
+    let (a, b) = admin_and_member(&h1, &h2);
+    says(&a.lanyard(&["rename", "--folder", "Shared", "Drawings"]).ok(), "'Shared' is named 'Drawings' now");
+    eventually("the name is known", CONVERGE_MAX, || {
+        if b.folder("Drawings").is_null() { Err(b.json(&["folders"]).to_string()) } else { Ok(()) }
+    });
+    a.lanyard(&["rename", "--folder", "Drawings", "a/b"]).exits(1);
+    let document = a.json(&["retire", "Drawings"]);
+    assert_eq!(document["folder"]["name"], "Drawings");
+    eventually("it is listed nowhere", CONVERGE_MAX, || {
+        let folders = (a.json(&["folders"]), b.json(&["folders"]));
+        let none = serde_json::json!([]);
+        if folders == (none.clone(), none) { Ok(()) } else { Err(format!("{folders:?}")) }
+    });
+    for file in [a.path("Shared/plan.txt"), b.path("In/Shared/plan.txt")] {
+        assert_eq!(fs::read_to_string(file).ok().as_deref(), Some("first"));
+    }
+    a.lanyard(&["retire", "Drawings"]).exits(1);
+    a.lanyard(&["grant", "everyone", "Drawings", "read"]).exits(1);
+    let told: Vec<String> =
+        audit(&b, &[]).iter().filter_map(|entry| entry["text"].as_str().map(str::to_owned)).collect();
+    assert!(told.iter().any(|text| text == "retired the folder Drawings"), "{told:?}");
+}
+
+#[test]
 fn one_admin_alone_is_warned_of_until_there_is_a_second() {
     let Some(lab) = Lab::open("rules: one admin") else { return };
     let (h1, h2) = (lab.host(), lab.host());
