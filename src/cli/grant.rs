@@ -85,6 +85,11 @@ fn conclude(screen: &Screen, ruled: &Ruled, granted: Option<Level>) -> Result<()
         let who = subject(&ruled.rule.subject);
         screen.line(format_args!("All rules together, {who} now has '{level}' on {}.", place(&ruled.rule)))?;
     }
+    if let Some(level) = ruled.lowers_own {
+        screen.line(format_args!(
+            "This machine is meant too: it has '{level}' there now. A rule that names it gives it more."
+        ))?;
+    }
     if ruled.lowers_read {
         screen.line("What is on their disks already stays there: it cannot be called back.")?;
     }

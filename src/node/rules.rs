@@ -394,6 +394,8 @@ fn ruled(
     let now = clock::wall_ms();
     let reads = |policy: &Policy, node| policy.level(node, folder, &path, now) >= Level::Read;
     let lowers_read = policy.members().any(|(node, _)| reads(before, node) && !reads(&policy, node));
+    let own = |policy: &Policy| policy.level(shared.mesh.node(), folder, &path, now);
+    let lowers_own = Some(own(&policy)).filter(|level| *level < own(before));
     let comes_to = match subject {
         Subject::Node(node) => Some(policy.level(node, folder, &path, now)),
         Subject::Group(_) | Subject::Everyone => None,
@@ -409,5 +411,5 @@ fn ruled(
         contested: false,
         statement: id.to_hex(),
     };
-    Ok(Ruled { rule, comes_to, lowers_read })
+    Ok(Ruled { rule, comes_to, lowers_read, lowers_own })
 }

@@ -114,6 +114,7 @@ fn grant_asks_with_its_end_and_says_what_it_comes_to() {
         rule: Rule { until: Some(UtcTime::from_ms(NOON)), ..rule(of_node("workshop"), Level::Read, "drawings") },
         comes_to: Some(Level::None),
         lowers_read: true,
+        lowers_own: Some(Level::None),
     };
     let node = answer(Response::Ruled(granted));
     let args = ["grant", "workshop", "plans:drawings", "read", "--until", "30d"];
@@ -121,6 +122,7 @@ fn grant_asks_with_its_end_and_says_what_it_comes_to() {
         text(&node, &args),
         "workshop may read plans/drawings until 2026-03-01 09:30.\n\
          All rules together, workshop now has 'none' on plans/drawings.\n\
+         This machine is meant too: it has 'none' there now. A rule that names it gives it more.\n\
          What is on their disks already stays there: it cannot be called back.\n"
     );
     let Request::Grant(asked) = node.last_asked() else { panic!("no grant was asked for") };
@@ -138,6 +140,7 @@ fn revoke_names_the_rule_that_is_gone() {
         rule: Rule { level: None, ..rule(SubjectRef::Everyone, Level::None, "") },
         comes_to: None,
         lowers_read: false,
+        lowers_own: None,
     };
     let node = answer(Response::Ruled(revoked));
     assert_eq!(text(&node, &["revoke", "everyone", "plans"]), "the rule for everyone on plans is withdrawn.\n");
