@@ -85,6 +85,11 @@ fn conclude(screen: &Screen, ruled: &Ruled, granted: Option<Level>) -> Result<()
         let who = subject(&ruled.rule.subject);
         screen.line(format_args!("All rules together, {who} now has '{level}' on {}.", place(&ruled.rule)))?;
     }
+    if let Some(level) = ruled.lowers_own {
+        screen.line(format_args!(
+            "This machine is meant too: it has '{level}' there now. A rule that names it gives it more."
+        ))?;
+    }
     if ruled.lowers_read {
         screen.line("What is on their disks already stays there: it cannot be called back.")?;
     }
@@ -106,6 +111,11 @@ fn until(text: &str) -> Result<Until, String> {
         Ok(Until::At(UtcTime::from_ms(ms)))
     };
     let beyond = |error: jiff::Error| error.to_string();
+    let unclear = "say a day (2026-12-31), a time (2026-12-31T17:00) or how long (12h, 30d, 2w)";
+    if text.contains('[') {
+        // A named zone would be read and then ignored.
+        return Err(format!("{unclear}; with another zone than this machine's: 2026-12-31T17:00:00+01:00"));
+    }
     // With its own zone: 2026-12-31T17:00:00Z.
     if let Ok(stamp) = text.parse::<jiff::Timestamp>() {
         return end_of(stamp.to_zoned(jiff::tz::TimeZone::UTC));
@@ -117,7 +127,6 @@ fn until(text: &str) -> Result<Until, String> {
     if let (false, Ok(time)) = (is_date, text.parse::<jiff::civil::DateTime>()) {
         return end_of(time.to_zoned(jiff::tz::TimeZone::system()).map_err(beyond)?);
     }
-    let unclear = "say a day (2026-12-31), a time (2026-12-31T17:00) or how long (12h, 30d, 2w)";
     let span = text.parse::<jiff::Span>().map_err(|_| unclear.to_string())?;
     if span.get_months() != 0 || span.get_years() != 0 {
         return Err("months and years differ in length: say the day, such as 2026-12-31, or days, such as 30d".into());
@@ -150,7 +159,20 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused_with_what_one_looks_like() {
-        for bad in ["", "soon", "30", "2026-13-01", "2026-02-30", "31.12.2026", "-5d", "0s", "1mo", "1y", "tomorrow"] {
+        for bad in [
+            "",
+            "soon",
+            "30",
+            "2026-13-01",
+            "2026-02-30",
+            "31.12.2026",
+            "-5d",
+            "0s",
+            "1mo",
+            "1y",
+            "tomorrow",
+            "2026-12-31T17:00[Asia/Tokyo]",
+        ] {
             assert!(until(bad).is_err(), "{bad}");
         }
     }

@@ -53,7 +53,7 @@ fn mesh(status: &api::Status) -> String {
         Standing::Alone => format!("{name}, nobody else is in it yet: 'invite' adds a machine"),
         Standing::Member => format!("{name}, this machine is a member"),
         Standing::Admin => format!("{name}, this machine is an admin"),
-        Standing::Expelled => format!("this machine was removed from {name}"),
+        Standing::Expelled => format!("this machine was expelled from {name}: 'join' enters one again"),
     }
 }
 

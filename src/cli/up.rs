@@ -99,7 +99,7 @@ fn print_next(screen: &Screen, lanyard: &str, standing: Standing) -> Result<(), 
             screen.line("This machine is a member. An admin of the mesh adds machines: 'lanyard nodes' lists them.")
         }
         Standing::Expelled => screen.line(format_args!(
-            "This machine was removed from its mesh; its files stay. To join again: {lanyard} join CODE"
+            "This machine was expelled from its mesh; its files stay. To join again: {lanyard} join CODE"
         )),
     }
 }

@@ -15,8 +15,8 @@ use crate::logic::policy::{
 };
 use crate::shell::{clock, entropy};
 use crate::wire::api::{
-    ChangeGroup, ChangeRole, ExpelNode, Expelled, Failure, GrantRule, Group, GroupStep, MemberLevel, PathText,
-    RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule,
+    ChangeGroup, ChangeRole, ExpelNode, Expelled, Failure, FailureKind, GrantRule, Group, GroupStep, MemberLevel,
+    PathText, RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule,
     RoleChanged, Rule, Ruled, Rules, RulesOf, Standings, SubjectRef, Thing, Until, UtcTime,
 };
 use crate::wire::recovery::RecoveryKey;
@@ -281,6 +281,10 @@ fn not_allowed(policy: &Policy, what: String, error: &PlanRefused) -> Failure {
             let admins: Vec<&str> = policy.admins().into_iter().filter_map(|node| policy.name(node)).collect();
             failure.hint(format!("ask an admin: {}", admins.join(", ")))
         }
+        // These are no matter of who may do what.
+        PlanRefused::BadName(_) | PlanRefused::LongName(_) | PlanRefused::LargeGroup(_) => {
+            Failure { kind: FailureKind::Failed, ..failure }
+        }
         PlanRefused::LastAdmin => failure.hint("make another machine an admin first: 'lanyard role NODE admin'"),
         _ => failure,
     }
@@ -390,6 +394,8 @@ fn ruled(
     let now = clock::wall_ms();
     let reads = |policy: &Policy, node| policy.level(node, folder, &path, now) >= Level::Read;
     let lowers_read = policy.members().any(|(node, _)| reads(before, node) && !reads(&policy, node));
+    let own = |policy: &Policy| policy.level(shared.mesh.node(), folder, &path, now);
+    let lowers_own = Some(own(&policy)).filter(|level| *level < own(before));
     let comes_to = match subject {
         Subject::Node(node) => Some(policy.level(node, folder, &path, now)),
         Subject::Group(_) | Subject::Everyone => None,
@@ -405,5 +411,5 @@ fn ruled(
         contested: false,
         statement: id.to_hex(),
     };
-    Ok(Ruled { rule, comes_to, lowers_read })
+    Ok(Ruled { rule, comes_to, lowers_read, lowers_own })
 }

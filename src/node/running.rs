@@ -586,7 +586,10 @@ impl Running {
                 }
                 Output::Close { link, bye } => {
                     if let Some(link) = self.sessions.get(&LinkId(link.0)) {
-                        link.sender.close(bye);
+                        let told = bye == Bye::NotAMember && link.orders.try_send(Order::Expelled).is_ok();
+                        if !told {
+                            link.sender.close(bye);
+                        }
                     }
                 }
                 Output::Linked { node, purpose, link } => self.linked(node, purpose, LinkId(link.0)),

@@ -45,6 +45,8 @@ pub(super) enum Order {
     Dropped(FolderId),
     /// Where members are.
     Addresses(Vec<Address>),
+    /// The peer is no member any more: close, after what was ordered before. It is told why by the statement itself.
+    Expelled,
 }
 
 /// A running session.
@@ -108,6 +110,7 @@ impl Session {
                 self.used = Some(turn);
                 self.begin().await;
             }
+            Order::Expelled => self.link.close(Bye::NotAMember),
             _ if self.used.is_none() => {}
             Order::Folders => self.open_folders().await,
             _ if self.purpose == Purpose::Bulk => {}

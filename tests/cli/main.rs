@@ -6,4 +6,5 @@
 mod answers;
 mod api;
 mod node;
+mod rules;
 mod usage;

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::node::{Node, below, finish, lanyard, run};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 26] = [
     "up",
     "status",
     "nodes",
@@ -16,6 +16,17 @@ const COMMANDS: [&str; 15] = [
     "folders",
     "get",
     "drop",
+    "grant",
+    "revoke",
+    "rules",
+    "group",
+    "expel",
+    "role",
+    "rename",
+    "retire",
+    "recover",
+    "revert",
+    "audit",
     "wait",
     "events",
     "demo",
@@ -42,10 +53,25 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
-    let cases: [&[&str]; 25] = [
+    let cases: [&[&str]; 40] = [
         &[],
         &["frobnicate"],
-        &["rules"],
+        &["grant", "everyone", "plans"],
+        &["grant", "everyone", "plans", "all"],
+        &["grant", "everyone", "plans", "read", "--until", "soon"],
+        &["grant", "everyone", "plans", "read", "--until", "1y"],
+        &["revoke", "everyone"],
+        &["rules", "plans", "books"],
+        &["group"],
+        &["group", "add", "books"],
+        &["expel"],
+        &["role", "workshop", "boss"],
+        &["rename", "workshop"],
+        &["rename", "--mesh", "a", "b"],
+        &["rename", "--mesh", "--folder", "a", "b"],
+        &["retire"],
+        &["revert"],
+        &["audit", "--last", "0"],
         &["status", "now"],
         &["status", "--yaml"],
         &["--home", "", "status"],
@@ -80,7 +106,7 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
 fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, home) = below(dir.path(), "no node");
-    let cases: [&[&str]; 11] = [
+    let cases: [&[&str]; 21] = [
         &["status"],
         &["nodes"],
         &["invite"],
@@ -92,6 +118,16 @@ fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
         &["drop", "plans"],
         &["wait"],
         &["events"],
+        &["grant", "everyone", "plans", "read"],
+        &["revoke", "everyone", "plans"],
+        &["rules"],
+        &["group", "list"],
+        &["expel", "attic"],
+        &["role", "attic", "admin"],
+        &["retire", "plans"],
+        &["recover"],
+        &["revert", "plans"],
+        &["audit"],
     ];
     for args in cases {
         let ran = run(&[&["--home", &home], args].concat());

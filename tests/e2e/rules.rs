@@ -139,7 +139,7 @@ fn who_may_not_change_the_rules_is_told_whom_to_ask() {
 fn a_reader_keeps_its_change_to_itself_and_takes_it_back_with_one_command() {
     let Some(lab) = Lab::open("rules: local only") else { return };
     let (h1, h2) = (lab.host(), lab.host());
-    let (a, b) = admin_and_member(&h1, &h2);
+    let (a, mut b) = admin_and_member(&h1, &h2);
     a.lanyard(&["grant", "everyone", "Shared", "read"]).ok();
     has_level(&b, "Shared", "read");
     let (here, there) = (a.path("Shared"), b.path("In/Shared"));
@@ -157,7 +157,13 @@ fn a_reader_keeps_its_change_to_itself_and_takes_it_back_with_one_command() {
     assert_eq!((&of_plan["by"]["name"], &of_plan["folder"]["name"]), (&"workshop".into(), &"Shared".into()));
     assert!(of_plan["why"].as_str().is_some_and(|why| why.contains("may not write")), "{of_plan}");
 
-    // It stays over a restart, and what others do goes on around it.
+    // It stays over a restart, and what others do goes on around it. The log goes on too, and says nothing twice.
+    b.stop();
+    b.up(&[]);
+    eventually("both are still shown", CONVERGE_MAX, || {
+        let found = b.folder("Shared")["local_only"].clone();
+        if found == 2 { Ok(()) } else { Err(found.to_string()) }
+    });
     fs::write(here.join("other.txt"), "from the admin").expect("a file");
     arrives(&there.join("other.txt"), "from the admin");
     assert_eq!(fs::read_to_string(here.join("plan.txt")).ok().as_deref(), Some("first"));
@@ -175,6 +181,10 @@ fn a_reader_keeps_its_change_to_itself_and_takes_it_back_with_one_command() {
     assert!(kept.stdout.contains("changed by a reader") && kept.stdout.contains("made by a reader"), "{kept}");
     assert_eq!(b.folder("Shared")["local_only"], 0);
     b.lanyard(&["revert", "Shared"]).exits(1);
+    let noted = audit(&b, &[]);
+    let numbers: Vec<u64> = noted.iter().filter_map(|entry| entry["seq"].as_u64()).collect();
+    assert_eq!(numbers, (1..=noted.len() as u64).collect::<Vec<_>>());
+    assert_eq!(noted.iter().filter(|entry| entry["path"] == "plan.txt").count(), 1, "{noted:?}");
 }
 
 #[test]
@@ -247,6 +257,33 @@ fn a_group_is_granted_to_at_once_and_who_leaves_it_loses_that() {
 }
 
 #[test]
+fn a_folder_gets_another_name_everywhere_and_a_retired_one_ends_everywhere_but_for_its_files() {
+    let Some(lab) = Lab::open("rules: retire") else { return };
+    let (h1, h2) = (lab.host(), lab.host());
+    let (a, b) = admin_and_member(&h1, &h2);
+    says(&a.lanyard(&["rename", "--folder", "Shared", "Drawings"]).ok(), "'Shared' is named 'Drawings' now");
+    eventually("the name is known", CONVERGE_MAX, || {
+        if b.folder("Drawings").is_null() { Err(b.json(&["folders"]).to_string()) } else { Ok(()) }
+    });
+    a.lanyard(&["rename", "--folder", "Drawings", "a/b"]).exits(1);
+    let document = a.json(&["retire", "Drawings"]);
+    assert_eq!(document["folder"]["name"], "Drawings");
+    eventually("it is listed nowhere", CONVERGE_MAX, || {
+        let folders = (a.json(&["folders"]), b.json(&["folders"]));
+        let none = serde_json::json!([]);
+        if folders == (none.clone(), none) { Ok(()) } else { Err(format!("{folders:?}")) }
+    });
+    for file in [a.path("Shared/plan.txt"), b.path("In/Shared/plan.txt")] {
+        assert_eq!(fs::read_to_string(file).ok().as_deref(), Some("first"));
+    }
+    a.lanyard(&["retire", "Drawings"]).exits(1);
+    a.lanyard(&["grant", "everyone", "Drawings", "read"]).exits(1);
+    let told: Vec<String> =
+        audit(&b, &[]).iter().filter_map(|entry| entry["text"].as_str().map(str::to_owned)).collect();
+    assert!(told.iter().any(|text| text == "retired the folder Drawings"), "{told:?}");
+}
+
+#[test]
 fn one_admin_alone_is_warned_of_until_there_is_a_second() {
     let Some(lab) = Lab::open("rules: one admin") else { return };
     let (h1, h2) = (lab.host(), lab.host());
@@ -298,8 +335,15 @@ fn the_paper_key_takes_the_mesh_back_from_a_stolen_founders_machine() {
             if names.contains(&"front-desk") { Err(format!("{names:?}")) } else { Ok(()) }
         });
     }
-    a.lanyard(&["expel", "workshop"]).exits(4);
+    // Whether the stolen machine has heard of it or not: what it signs now changes nothing for the others.
+    a.lanyard(&["expel", "workshop"]);
+    a.lanyard(&["expel", "attic"]);
     b.lanyard(&["role", "attic", "admin"]).ok();
+    eventually("the others go on without it", CONVERGE_MAX, || {
+        b.sees(&[&c]).and_then(|()| c.sees(&[&b]))?;
+        let nodes = c.json(&["nodes"]).to_string();
+        if nodes.contains("front-desk") || !nodes.contains("\"admin\"") { Err(nodes) } else { Ok(()) }
+    });
 }
 
 /// A shell line that pipes a key into `recover`.

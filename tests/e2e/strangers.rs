@@ -67,6 +67,12 @@ fn an_unpaired_node_gets_nothing_and_is_not_listed() {
     let found = b.host.sh(&format!("grep -rlaF -e {CANARY} -e '{mesh}' '{}'", b.home().display()));
     assert_eq!(found.stdout, "", "a stranger learned something");
     b.lanyard(&["join", "4-harvest-violin", "--at", &format!("{}:47474", h1.address())]).exits(1);
+    eventually("the log names who knocked", CONVERGE_MAX, || {
+        let noted = a.lanyard(&["audit", "--refused", "--json"]).ok().stdout;
+        let knocked = format!("\"address\":\"{}\"", h2.address());
+        let is_told = noted.contains("\"deed\":\"connect\"") && noted.contains(&knocked);
+        if is_told { Ok(()) } else { Err(noted) }
+    });
 }
 
 #[test]
@@ -102,6 +108,9 @@ fn garbage_on_the_port_harms_nothing() {
 
     let now = a.resident_kib();
     assert!(now < calm + (32 << 10), "{calm} KiB resident before, {now} KiB after");
+    let noted = a.lanyard(&["audit", "--refused", "--json"]).ok().stdout;
+    let lines = noted.lines().filter(|line| line.contains(&h3.address().to_string())).count();
+    assert!((1..100).contains(&lines), "a flood is some lines and a count, not {lines} lines");
     fs::write(a.path("Shared/still.txt"), "working").expect("a file");
     eventually("members still talk", CONVERGE_MAX, || tree::same(&a.path("Shared"), &b.path("Shared")));
 }

@@ -429,3 +429,83 @@ fn must_manage(policy: &Policy, me: NodeId, folder: FolderId, path: &RelPath, no
     }
     Err(PlanRefused::MayNotManage { folder_name: state.name.clone(), path: path.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::MeshId;
+    use crate::logic::policy::evaluate;
+
+    fn key(n: u8) -> SigningKey {
+        SigningKey::from_bytes(&[n; 32])
+    }
+
+    fn node(n: u8) -> NodeId {
+        NodeId(key(n).verifying_key().to_bytes())
+    }
+
+    /// Node 1 founds; 2 and 3 are members; 99 is the recovery key.
+    fn office() -> StatementSet {
+        let name = |text: &str| Name::new(text).expect("short");
+        let first = Found { name: name("office"), node_name: name("one"), nonce: [0; 16], recovery: node(99) };
+        let first = found(first, &key(1), Hlc::default());
+        let mut set = StatementSet::new(MeshId(first.id().0));
+        set.insert(first).expect("founding");
+        for n in [2, 3] {
+            say(&mut set, 1, Body::Admit(Admit { node: node(n), name: name("n"), role: Role::Member }));
+        }
+        set
+    }
+
+    fn say(set: &mut StatementSet, who: u8, body: Body) {
+        let statement = draft(set, &key(who), Hlc::default(), body, List::default());
+        set.insert(statement).expect("fits");
+    }
+
+    fn recover(set: &mut StatementSet, expelled: &[NodeId]) {
+        let plan = plan_recovery(&evaluate(set), node(99), node(2), "two", expelled).expect("the key may");
+        plan.into_iter().for_each(|body| say(set, 99, body));
+    }
+
+    #[test]
+    fn the_recovery_key_makes_a_member_an_admin_and_removes_the_stolen_founder() {
+        let mut set = office();
+        recover(&mut set, &[node(1)]);
+        let policy = evaluate(&set);
+        assert!(policy.is_admin(node(2)) && !policy.is_member(node(1)) && policy.is_member(node(3)));
+        assert_eq!(plan_recovery(&policy, node(99), node(2), "two", &[]), Ok(Vec::new()), "nothing is left to do");
+    }
+
+    #[test]
+    fn the_key_prevails_over_a_stolen_founder_that_removes_everyone_at_the_same_time() {
+        let mut set = office();
+        let mut stolen = set.clone();
+        recover(&mut set, &[node(1)]);
+        for n in [2, 3] {
+            say(&mut stolen, 1, Body::Expel(Expel { node: node(n) }));
+        }
+        for statement in stolen.in_order() {
+            set.insert(statement.clone()).expect("fits");
+        }
+        let policy = evaluate(&set);
+        assert!(policy.is_admin(node(2)) && policy.is_member(node(3)) && !policy.is_member(node(1)));
+    }
+
+    #[test]
+    fn who_was_removed_by_the_stolen_machine_comes_back_by_the_key() {
+        let mut set = office();
+        say(&mut set, 1, Body::Expel(Expel { node: node(2) }));
+        recover(&mut set, &[node(1)]);
+        let policy = evaluate(&set);
+        assert!(policy.is_admin(node(2)) && !policy.is_member(node(1)));
+    }
+
+    #[test]
+    fn another_key_an_unknown_machine_and_ones_own_are_refused() {
+        let policy = evaluate(&office());
+        let plan = |recovery, expelled: &[NodeId]| plan_recovery(&policy, recovery, node(2), "two", expelled);
+        assert_eq!(plan(node(98), &[]), Err(PlanRefused::OtherRecoveryKey("office".into())));
+        assert_eq!(plan(node(99), &[node(7)]), Err(PlanRefused::NoSuchMember(node(7))));
+        assert_eq!(plan(node(99), &[node(2)]), Err(PlanRefused::RemovesItself));
+    }
+}

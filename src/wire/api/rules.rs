@@ -267,6 +267,9 @@ pub struct Ruled {
     /// Whether somebody may read less than before: what is on their disks already cannot be recalled.
     #[serde(default)]
     pub lowers_read: bool,
+    /// What this node may do there now, where that is less than before; else null.
+    #[serde(default)]
+    pub lowers_own: Option<Level>,
 }
 
 /// Answer to `Request::Expel`.
