@@ -9,6 +9,7 @@ pub mod index;
 pub mod reconcile;
 pub mod rejudge;
 pub mod replica;
+pub mod reuse;
 
 pub mod scan;
 pub mod verify;

@@ -191,14 +191,24 @@ pub fn prune(index: &mut dyn Index, until_ms: u64, everywhere: &dyn Fn(EntryId) 
     }
 }
 
-/// Gives up a change that may not spread: the name becomes what it is everywhere, the change goes to the versions.
-/// Returns whether there was one.
-pub fn revert_local(index: &mut dyn Index, path: &RelPath) -> Result<bool> {
-    let Some(mut record) = index.path(path)?.filter(|record| record.local_only) else { return Ok(false) };
-    record.local_only = false;
-    index.put_path(path, &record)?;
-    reconcile::mark(index, path)?;
-    Ok(true)
+/// Gives up changes at or below `top` that may not spread: each name becomes what it is everywhere, the change goes to
+/// the versions. Returns how many there were.
+pub fn revert_local(index: &mut dyn Index, top: &RelPath) -> Result<usize> {
+    let mut reverted = 0;
+    loop {
+        let below: Vec<RelPath> =
+            index.local_only(None, usize::MAX)?.into_iter().filter(|path| path.starts_with(top)).take(PAGE).collect();
+        if below.is_empty() {
+            return Ok(reverted);
+        }
+        reverted += below.len();
+        for path in below {
+            let mut record = index.path(&path)?.unwrap_or_default();
+            record.local_only = false;
+            index.put_path(&path, &record)?;
+            reconcile::mark(index, &path)?;
+        }
+    }
 }
 
 /// Local changes that `may` permits now: those to look at again, so that they are signed. A deletion that was not

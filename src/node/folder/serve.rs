@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use super::fetcher::MayRead;
 use super::lock;
 use crate::base::{ContentId, FileInfo, FolderId, RelPath};
 use crate::logic::policy::Permit;
 use crate::logic::sync::index::IndexError;
+use crate::logic::sync::reuse;
 use crate::shell::disk::{Folder, chunk};
 use crate::shell::store::Store;
 use crate::wire::codec::{Bytes, List};
@@ -21,6 +23,7 @@ pub(in crate::node) struct Server {
     folder: FolderId,
     disk: Arc<Folder>,
     store: Store,
+    may_read: MayRead,
     lists: Mutex<VecDeque<Arc<Listed>>>,
 }
 
@@ -38,8 +41,8 @@ struct Place {
 }
 
 impl Server {
-    pub(super) fn new(folder: FolderId, disk: Arc<Folder>, store: Store) -> Self {
-        Self { folder, disk, store, lists: Mutex::new(VecDeque::new()) }
+    pub(super) fn new(folder: FolderId, disk: Arc<Folder>, store: Store, may_read: MayRead) -> Self {
+        Self { folder, disk, store, may_read, lists: Mutex::new(VecDeque::new()) }
     }
 
     /// Answers one request. The permit names who asks, and was given for reading this path.
@@ -47,31 +50,19 @@ impl Server {
         if permit.folder() != self.folder || *permit.path() != want.path {
             return Answer::Refused;
         }
-        match self.find(want) {
+        match self.find(want, permit) {
             Ok(Some(place)) => self.read(want, &place).unwrap_or(Answer::Absent),
             Ok(None) | Err(_) => Answer::Absent,
         }
     }
 
     /// The content must belong to a version of exactly the path that was asked for and permitted; its bytes may lie
-    /// anywhere in the folder.
-    fn find(&self, want: &ContentWant) -> Result<Option<Place>, IndexError> {
-        self.store.read(|look| {
-            let Some(record) = look.path(&want.path)? else { return Ok(None) };
-            let has = |what: &crate::wire::batch::What| what.content() == Some(want.content);
-            if !record.heads.iter().any(|head| has(head.what())) {
-                return Ok(None);
-            }
-            if let Some(disk) = record.disk.filter(|disk| has(&disk.what)) {
-                return Ok(Some(Place { path: want.path.clone(), info: disk.info }));
-            }
-            for path in look.places_of(want.content, 4)? {
-                if let Some(disk) = look.path(&path)?.and_then(|record| record.disk) {
-                    return Ok(Some(Place { path, info: disk.info }));
-                }
-            }
-            Ok(None)
-        })
+    /// anywhere in the folder where both who asks and that version's author may read.
+    fn find(&self, want: &ContentWant, permit: &Permit) -> Result<Option<Place>, IndexError> {
+        let may_read = |node, path: &RelPath| (self.may_read)(node, path);
+        let found =
+            self.store.read(|look| reuse::place_to_serve(look, &want.path, want.content, permit.node(), &may_read))?;
+        Ok(found.map(|(path, info)| Place { path, info }))
     }
 
     fn read(&self, want: &ContentWant, place: &Place) -> Option<Answer> {

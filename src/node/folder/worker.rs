@@ -69,8 +69,8 @@ pub(super) struct Worker {
     pub(super) apply: Apply,
     pub(super) peers: Peers,
     pub(super) parked: Parked,
-    /// Contents that came along with pushes of this turn.
-    pub(super) inline: BTreeMap<ContentId, Vec<u8>>,
+    /// Contents that came along with pushes of this turn, by whose entry they came with: they are for no other's.
+    pub(super) inline: BTreeMap<(ContentId, NodeId), Vec<u8>>,
     /// Complete contents that wait to be placed.
     pub(super) ready: Vec<Arrived>,
     pub(super) unsent: VecDeque<Order>,
