@@ -10,6 +10,7 @@ pub mod local_only;
 pub mod reconcile;
 pub mod rejudge;
 pub mod replica;
+pub mod reuse;
 
 pub mod scan;
 pub mod selection;

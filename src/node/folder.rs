@@ -23,11 +23,14 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
 
-use crate::base::{ContentId, FileInfo, FolderId, MeshId, NodeId, RelPath};
-use crate::logic::sync::index::{IndexError, Totals};
+use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId, RelPath};
+use crate::logic::policy::VoidEntry;
+use crate::logic::sync::index::{EntryId, IndexError, Totals};
+use crate::logic::sync::rejudge;
 use crate::logic::sync::selection::Selection;
 use crate::node::Shared;
 use crate::node::audit::Refusal;
+use crate::node::mesh::MeshHandle;
 use crate::shell::disk::{DiskError, Folder, chunk::ReadError};
 use crate::shell::net::link::LinkSender;
 use crate::shell::rt;
@@ -149,9 +152,28 @@ pub(super) struct Setup {
     pub(super) scan_ms: u64,
 }
 
+/// An entry that does not count, as it is reported. A `Vouch` names it by writer, number and batch.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "for the API's list of what does not count")]
+pub(super) struct NotCounted {
+    /// Which; its writer's node is the author.
+    pub(super) id: EntryId,
+    /// What it is about.
+    pub(super) path: RelPath,
+    /// When it was written.
+    pub(super) at: Hlc,
+    /// The batch that holds it.
+    pub(super) batch: BatchHash,
+    /// Why it does not count.
+    pub(super) why: VoidEntry,
+}
+
 /// A running folder.
 #[derive(Clone)]
 pub(super) struct FolderHandle {
+    folder: FolderId,
+    mesh: MeshHandle,
+    store: Store,
     events: Sender<FolderEvent>,
     orders: Sender<fetcher::Order>,
     status: Arc<Mutex<Status>>,
@@ -176,6 +198,7 @@ impl FolderHandle {
         let status = Arc::new(Mutex::new(status));
         setup.shared.mesh.hold(setup.folder, setup.store.clone());
         let (mesh, folder, shared) = (setup.shared.mesh.clone(), setup.folder, setup.shared.clone());
+        let (handle_mesh, store) = (mesh.clone(), setup.store.clone());
         let may_read: MayRead = Arc::new(move |node, path| mesh.may_read(folder, node, path));
         let server = Arc::new(Server::new(folder, setup.disk.clone(), setup.store.clone(), may_read.clone()));
         let fetcher = fetcher::Fetcher {
@@ -201,7 +224,7 @@ impl FolderHandle {
             mesh.let_go(held);
             drop(end);
         });
-        Ok(Self { events, orders, status, server, done })
+        Ok(Self { folder, mesh: handle_mesh, store, events, orders, status, server, done })
     }
 
     /// Tells the worker; waits while it has much to do.
@@ -233,6 +256,37 @@ impl FolderHandle {
     /// The state as the API shows it.
     pub(super) fn status(&self) -> Status {
         lock(&self.status).clone()
+    }
+
+    #[allow(dead_code, reason = "for the API's list of what does not count")]
+    /// Entries that do not count, after one, with their authors and reasons; at most `most`.
+    pub(super) fn void_entries(&self, after: Option<EntryId>, most: usize) -> Result<Vec<NotCounted>, IndexError> {
+        let verdicts = self.mesh.rules(self.folder).verdicts();
+        self.store.read(|look| {
+            let mut listed = Vec::new();
+            for (id, salted) in look.voids_after(after, most)? {
+                let Some((_, batch)) = look.batch_of(id)? else { continue };
+                let path = salted.entry.path;
+                if let Some(why) = verdicts.why(batch.header(), id.seq, &path, look)? {
+                    listed.push(NotCounted { id, path, at: salted.entry.time, batch: batch.hash(), why });
+                }
+            }
+            Ok(listed)
+        })
+    }
+
+    #[allow(dead_code, reason = "for the API's list of local changes")]
+    /// Names changed here without the right to write, after one; at most `most`.
+    pub(super) fn local_changes(&self, after: Option<&RelPath>, most: usize) -> Result<Vec<RelPath>, IndexError> {
+        self.store.read(|look| look.local_only(after, most))
+    }
+
+    #[allow(dead_code, reason = "for the API's command that gives them up")]
+    /// Gives up local changes at or below a path; they go to the versions. Returns how many.
+    pub(super) async fn revert(&self, top: &RelPath) -> Result<usize, IndexError> {
+        let reverted = self.store.write(true, |index| rejudge::revert_local(index, top))?;
+        self.tell(FolderEvent::Rules).await;
+        Ok(reverted)
     }
 
     /// Looks at everything and returns when nothing is left to do.

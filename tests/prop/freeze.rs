@@ -24,7 +24,7 @@ use lanyard::logic::sync::rejudge::{self, Verdicts};
 use lanyard::logic::sync::replica::{self, Author, Authored, Found, Received, Rules, Seen};
 use lanyard::wire::batch::{Header, Salted, What};
 use lanyard::wire::codec::List;
-use lanyard::wire::message::{Hole, HoleReason};
+use lanyard::wire::message::Hole;
 use lanyard::wire::statement::{
     Admit, Body, CreateFolder, Expel, FolderFrontier, Found as Founding, Grant, Group, Name, Range, Revoke, Seal,
     SetRole, Statement, Subject, Vouch,
@@ -474,7 +474,6 @@ fn nothing_that_a_node_does_after_its_removal_reaches_an_honest_one() {
         tried += late.len() - signed;
         honest.learn(office.statements.clone().into_iter(), folder, 0);
         honest.take(late.into_iter(), folder);
-        let _ = HoleReason::Missing;
         let by_removed = |machine: &Machine| {
             let known = office.machines[0].index.frontier(writer(2)).expect("memory").map_or(0, |f| f.seq);
             let files = machine.files();
@@ -485,4 +484,113 @@ fn nothing_that_a_node_does_after_its_removal_reaches_an_honest_one() {
         assert!(!by_removed(&honest), "seed {seed}: {:?} became {:?}", expected, honest.files());
     }
     assert!(tried > 0, "the removed node wrote nothing");
+}
+
+/// Which of all entries that were ever signed do not count under a set.
+fn void_under(office: &Office, set: &StatementSet) -> BTreeSet<EntryId> {
+    let judge = Judge::new(Arc::new(set.clone()));
+    let mut all = MemoryIndex::default();
+    // Each log as its writer has it.
+    for authored in &office.batches {
+        index::Index::put_batch(&mut all, &authored.batch).expect("memory");
+    }
+    let mut void = BTreeSet::new();
+    for authored in &office.batches {
+        let header = authored.batch.header();
+        for (at, salted) in authored.entries.iter().enumerate() {
+            let id = EntryId { writer: header.writer, seq: header.first + at as u64 };
+            let bench = Bench(&judge, office.folder);
+            if !bench.counts(header, id.seq, &salted.entry.path, &all).expect("memory") {
+                void.insert(id);
+            }
+        }
+    }
+    void
+}
+
+fn union(office: &Office) -> StatementSet {
+    let mut set = StatementSet::new(office.machines[0].set.mesh());
+    office.statements.iter().for_each(|statement| {
+        set.insert(statement.clone()).expect("in bounds");
+    });
+    set
+}
+
+#[test]
+fn a_deny_lets_nothing_count_that_did_not() {
+    let mut freed = 0;
+    for seed in 0..cases().min(400) {
+        let mut office = Office::open(seed);
+        (0..25).for_each(|_| office.step());
+        let before = void_under(&office, &union(&office));
+        let (at, y) = (office.rng.below(2), office.rng.below(NODES));
+        let subject = if y == 0 { Subject::Everyone } else { Subject::Node(node(y)) };
+        let (folder, place) = (office.folder, path(y));
+        let deny = Grant { folder, subject, path: place, level: Level::None, not_after: None };
+        // One that continues the issuer's last sentence would only say more of what that knew.
+        let is_last = office.statements.iter().rev().find(|s| s.head().issuer == node(at));
+        if is_last.is_some_and(|last| *last.body() == Body::Grant(deny.clone())) {
+            continue;
+        }
+        office.sign(at, Body::Grant(deny));
+        let after = void_under(&office, &union(&office));
+        assert!(after.is_superset(&before), "seed {seed}: {:?}", before.difference(&after).collect::<Vec<_>>());
+        freed += after.len() - before.len();
+    }
+    assert!(freed > 0, "no deny did anything");
+}
+
+#[test]
+fn members_who_manage_nothing_let_nothing_count_that_did_not() {
+    let mut void = 0;
+    for seed in 0..cases().min(400) {
+        let mut office = Office::open(seed);
+        let folder = office.folder;
+        for round in 0..14 {
+            let at = office.rng.below(NODES);
+            office.write(at, false);
+            if round % 3 == 0 {
+                let (x, y) = (office.rng.below(3), 1 + office.rng.below(3));
+                let level = [Level::None, Level::Read, Level::Write][x];
+                let rule = Grant { folder, subject: Subject::Node(node(y)), path: path(x), level, not_after: None };
+                let admin = office.rng.below(2);
+                office.sign(admin, Body::Grant(rule));
+            }
+            if round % 4 == 0 {
+                let (to, from) = (office.rng.below(NODES), office.rng.below(NODES));
+                office.meet(to, from);
+            }
+        }
+        let before = void_under(&office, &union(&office));
+        for _ in 0..10 {
+            let at = 2 + office.rng.below(2);
+            let (x, y) = (office.rng.below(NODES), office.rng.below(NODES));
+            let statement = office.statements[office.rng.below(office.statements.len())].id();
+            let ranges = before.iter().map(|id| Range {
+                writer: id.writer,
+                first: 1,
+                last: id.seq,
+                batch: office.batches.iter().find(|b| b.batch.header().writer == id.writer).expect("its").batch.hash(),
+            });
+            let ranges = List::truncated(ranges.collect());
+            let body = match office.rng.below(7) {
+                0 => Body::Vouch(Vouch { folder, ranges }),
+                1 => Body::Seal(Seal { grant: statement }),
+                2 => Body::Expel(Expel { node: node(x) }),
+                3 => Body::Admit(Admit { node: node(y), name: name("n"), role: Role::Admin }),
+                4 => Body::SetRole(SetRole { node: node(x), role: Role::Admin }),
+                5 => Body::Revoke(Revoke { folder, subject: Subject::Node(node(y)), path: path(x) }),
+                _ => {
+                    let subject = Subject::Node(node(y));
+                    Body::Grant(Grant { folder, subject, path: RelPath::root(), level: Level::Manage, not_after: None })
+                }
+            };
+            let known: Vec<FolderFrontier> = office.machines[at].known(folder);
+            office.sign_with(at, body, List::truncated(known));
+        }
+        let after = void_under(&office, &union(&office));
+        assert!(after.is_superset(&before), "seed {seed}: {:?}", before.difference(&after).collect::<Vec<_>>());
+        void += before.len();
+    }
+    assert!(void > 0, "nothing was void");
 }

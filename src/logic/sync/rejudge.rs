@@ -191,14 +191,24 @@ pub fn prune(index: &mut dyn Index, until_ms: u64, everywhere: &dyn Fn(EntryId) 
     }
 }
 
-/// Gives up a change that may not spread: the name becomes what it is everywhere, the change goes to the versions.
-/// Returns whether there was one.
-pub fn revert_local(index: &mut dyn Index, path: &RelPath) -> Result<bool> {
-    let Some(mut record) = index.path(path)?.filter(|record| record.local_only) else { return Ok(false) };
-    record.local_only = false;
-    index.put_path(path, &record)?;
-    reconcile::mark(index, path)?;
-    Ok(true)
+/// Gives up changes at or below `top` that may not spread: each name becomes what it is everywhere, the change goes to
+/// the versions. Returns how many there were.
+pub fn revert_local(index: &mut dyn Index, top: &RelPath) -> Result<usize> {
+    let mut reverted = 0;
+    loop {
+        let below: Vec<RelPath> =
+            index.local_only(None, usize::MAX)?.into_iter().filter(|path| path.starts_with(top)).take(PAGE).collect();
+        if below.is_empty() {
+            return Ok(reverted);
+        }
+        reverted += below.len();
+        for path in below {
+            let mut record = index.path(&path)?.unwrap_or_default();
+            record.local_only = false;
+            index.put_path(&path, &record)?;
+            reconcile::mark(index, &path)?;
+        }
+    }
 }
 
 /// Local changes that `may` permits now: those to look at again, so that they are signed. A deletion that was not
@@ -242,5 +252,177 @@ impl Batches {
             self.last = index.batch_of(id)?.map(|(_, batch)| batch);
         }
         Ok(self.last.as_ref().map(Batch::header))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::base::time::HlcClock;
+    use crate::base::{ContentId, FileInfo, FileTime, FolderId, Kind, Level, MeshId, Writer};
+    use crate::logic::sync::index::MemoryIndex;
+    use crate::logic::sync::reconcile::Target;
+    use crate::logic::sync::replica::{self, Author, Authored, Found, Rules, Seen};
+    use crate::wire::batch::What;
+
+    const IDS: (MeshId, FolderId) = (MeshId([1; 32]), FolderId([2; 32]));
+
+    /// Who may write, and whose entries from which number on do not count.
+    struct Office {
+        may_write: bool,
+        freeze: Option<(u8, u64)>,
+    }
+
+    impl Rules for Office {
+        fn permits(&self, _: NodeId, _: &RelPath, level: Level) -> bool {
+            level <= Level::Read || self.may_write
+        }
+    }
+
+    impl Verdicts for Office {
+        fn counts(&self, header: &Header, seq: u64, _: &RelPath, _: &dyn Look) -> Result<bool> {
+            Ok(self.freeze.is_none_or(|(n, from)| header.writer != writer(n) || seq < from))
+        }
+    }
+
+    const OPEN: Office = Office { may_write: true, freeze: None };
+
+    fn key(n: u8) -> SigningKey {
+        SigningKey::from_bytes(&[n; 32])
+    }
+
+    fn writer(n: u8) -> Writer {
+        Writer { node: NodeId(key(n).verifying_key().to_bytes()), incarnation: 1 }
+    }
+
+    fn name() -> RelPath {
+        RelPath::new("a").expect("valid")
+    }
+
+    fn file(n: u8) -> What {
+        What::File { bytes: 1, content: ContentId([n; 32]) }
+    }
+
+    fn info(n: u8) -> FileInfo {
+        let mtime = FileTime { secs: i64::from(n), nanos: 0 };
+        FileInfo { kind: Kind::File, bytes: 1, mode: 0o644, mtime, ctime: mtime, inode: u64::from(n) }
+    }
+
+    /// `n` has content `what` under the name, or nothing.
+    fn save(index: &mut MemoryIndex, n: u8, what: Option<u8>, rules: &Office) -> Vec<Authored> {
+        let key = key(n);
+        let seed = [0; 32];
+        let (mesh, folder) = IDS;
+        let author = Author { mesh, folder, writer: writer(n), key: &key, heads: Vec::new(), rules, seed };
+        let seen = what.map(|what| Seen { info: info(what), what: file(what), recheck: false });
+        let found = vec![Found { path: name(), seen }];
+        replica::author(index, &author, &mut HlcClock::default(), 10, found).expect("memory")
+    }
+
+    fn take(index: &mut MemoryIndex, signed: &[Authored]) {
+        for authored in signed {
+            let entries = authored.entries.iter().cloned().enumerate().collect();
+            replica::receive(index, IDS, &OPEN, &authored.batch, entries, &[]).expect("sound");
+        }
+    }
+
+    fn put_all(index: &mut MemoryIndex) {
+        for action in reconcile::plan(index, &name()).expect("memory") {
+            let info = match &action.target {
+                Target::Put { what, .. } => Some(info(what.content().expect("a file").0[0])),
+                _ => None,
+            };
+            reconcile::done(index, &action, info, false).expect("memory");
+        }
+    }
+
+    fn on_disk(index: &MemoryIndex) -> Option<What> {
+        index.path(&name()).expect("memory").and_then(|record| record.disk).map(|disk| disk.what)
+    }
+
+    /// Node 1 saved 1, node 2 saved 2 on top of it; both know all.
+    fn two_saves() -> (MemoryIndex, MemoryIndex) {
+        let (mut one, mut two) = (MemoryIndex::default(), MemoryIndex::default());
+        take(&mut two, &save(&mut one, 1, Some(1), &OPEN));
+        put_all(&mut two);
+        take(&mut one, &save(&mut two, 2, Some(2), &OPEN));
+        put_all(&mut one);
+        (one, two)
+    }
+
+    const LATE: Office = Office { may_write: true, freeze: Some((2, 1)) };
+
+    #[test]
+    fn the_newest_version_that_counts_comes_back() {
+        let (mut one, _) = two_saves();
+        assert_eq!(on_disk(&one), Some(file(2)));
+        let done = rejudge(&mut one, &LATE, writer(1).node).expect("memory");
+        assert_eq!(done.lost, [EntryId { writer: writer(2), seq: 1 }]);
+        put_all(&mut one);
+        assert_eq!(on_disk(&one), Some(file(1)));
+        assert_eq!(one.voids_after(None, 9).expect("memory").len(), 1);
+        // Kept after all.
+        assert_eq!(rejudge(&mut one, &OPEN, writer(1).node).expect("memory").back, done.lost);
+        put_all(&mut one);
+        assert_eq!(on_disk(&one), Some(file(2)));
+    }
+
+    #[test]
+    fn an_edit_on_top_of_what_does_not_count_stands() {
+        let (mut one, _) = two_saves();
+        save(&mut one, 1, Some(3), &OPEN);
+        rejudge(&mut one, &LATE, writer(1).node).expect("memory");
+        put_all(&mut one);
+        assert_eq!(on_disk(&one), Some(file(3)));
+        assert_eq!(one.path(&name()).expect("memory").expect("known").heads.len(), 1);
+    }
+
+    #[test]
+    fn own_late_work_stays_on_its_disk_and_is_signed_once_it_may_be() {
+        let (_, mut two) = two_saves();
+        rejudge(&mut two, &LATE, writer(2).node).expect("memory");
+        put_all(&mut two);
+        assert_eq!(on_disk(&two), Some(file(2)));
+        assert_eq!(two.local_only(None, 9).expect("memory"), [name()]);
+        let barred = Office { may_write: false, freeze: LATE.freeze };
+        assert!(save(&mut two, 2, Some(2), &barred).is_empty());
+        assert_eq!(regain(&mut two, &|_| true).expect("memory"), [name()]);
+        assert_eq!(save(&mut two, 2, Some(2), &OPEN).len(), 1);
+        assert_eq!(two.local_only_count().expect("memory"), 0);
+    }
+
+    #[test]
+    fn a_local_change_is_not_spread_and_can_be_given_up() {
+        let (mut one, _) = two_saves();
+        let barred = Office { may_write: false, freeze: None };
+        assert!(save(&mut one, 1, Some(9), &barred).is_empty());
+        put_all(&mut one);
+        assert_eq!(on_disk(&one), Some(file(9)), "it is not replaced either");
+        assert_eq!(revert_local(&mut one, &RelPath::root()).expect("memory"), 1);
+        put_all(&mut one);
+        assert_eq!(on_disk(&one), Some(file(2)));
+    }
+
+    #[test]
+    fn a_deletion_without_the_right_is_not_carried_out_later() {
+        let (mut one, _) = two_saves();
+        assert!(save(&mut one, 1, None, &Office { may_write: false, freeze: None }).is_empty());
+        assert!(regain(&mut one, &|_| true).expect("memory").is_empty());
+        put_all(&mut one);
+        assert_eq!(on_disk(&one), Some(file(2)));
+    }
+
+    #[test]
+    fn what_was_let_go_of_is_asked_for_when_its_successor_does_not_count() {
+        let (mut one, _) = two_saves();
+        let old = EntryId { writer: writer(1), seq: 1 };
+        assert_eq!(prune(&mut one, 10, &|_| true).expect("memory"), 0, "it is not old enough");
+        assert_eq!(prune(&mut one, 11, &|_| false).expect("memory"), 0, "not everyone has its successor");
+        assert_eq!(prune(&mut one, 11, &|_| true).expect("memory"), 1);
+        let done = rejudge(&mut one, &LATE, writer(1).node).expect("memory");
+        assert_eq!(done.missing, [old]);
+        assert_eq!(one.holes_to_ask(9).expect("memory"), [old]);
     }
 }

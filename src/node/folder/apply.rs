@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::base::{ContentId, FileInfo, NodeId, RelPath};
 use crate::logic::sync::index::{Index, IndexError};
 use crate::logic::sync::reconcile::{self, Action, Target};
+use crate::logic::sync::reuse;
 use crate::logic::sync::selection::Selection;
 use crate::wire::content::CHUNK_BYTES_MAX;
 
@@ -43,9 +44,12 @@ pub(super) struct Wanted {
     pub(super) action: Action,
     /// Whose entry it carries out: only what that node may read is reused for it.
     pub(super) author: NodeId,
-    /// Files here that have the content.
+    /// Files here that have the content and that the author may read.
     pub(super) places: Vec<(RelPath, FileInfo)>,
 }
+
+/// Whether a node may read a path.
+pub(super) type MayReadAt<'a> = dyn Fn(NodeId, &RelPath) -> bool + 'a;
 
 /// Names that wait for a content: what is planned anew, and the name itself (a conflict copy is planned with its path).
 type Waiting = Vec<(RelPath, RelPath)>;
@@ -53,7 +57,8 @@ type Waiting = Vec<(RelPath, RelPath)>;
 /// What is under way.
 #[derive(Default)]
 pub(super) struct Apply {
-    waiting: BTreeMap<ContentId, (usize, Waiting)>,
+    /// By content: small or large, for whose entry it is fetched, the names.
+    waiting: BTreeMap<ContentId, (usize, NodeId, Waiting)>,
     counts: [usize; 2],
     names: BTreeMap<RelPath, ContentId>,
     later: BTreeMap<RelPath, u64>,
@@ -81,7 +86,7 @@ impl Apply {
     }
 
     /// Plans the next names; `None` where nothing has changed since the last pass.
-    pub(super) fn pass(&mut self, index: &mut dyn Index) -> Result<Pass, IndexError> {
+    pub(super) fn pass(&mut self, index: &mut dyn Index, may_read: &MayReadAt<'_>) -> Result<Pass, IndexError> {
         let mut pass = Pass::default();
         let names = index.needs(self.cursor.as_ref(), PASS_MAX)?;
         let last_page = names.len() < PASS_MAX;
@@ -109,7 +114,7 @@ impl Apply {
             for action in actions {
                 match action.target {
                     Target::Nothing => pass.removals.push(action),
-                    _ if action.target.content().is_some() => pass.puts.push(wanted(index, action)?),
+                    _ if action.target.content().is_some() => pass.puts.push(wanted(index, action, may_read)?),
                     _ => pass.now.push(action),
                 }
             }
@@ -125,22 +130,27 @@ impl Apply {
     }
 
     /// A name waits for a content from now on. Returns whether it is the first to.
-    pub(super) fn wait_for(&mut self, content: ContentId, bytes: u64, action: &Action) -> bool {
+    pub(super) fn wait_for(&mut self, content: ContentId, bytes: u64, author: NodeId, action: &Action) -> bool {
         let name = action.name.clone();
         let planned = action.copy_of.as_ref().map_or_else(|| name.clone(), |(owner, _)| owner.clone());
         self.names.insert(name.clone(), content);
-        if let Some((_, names)) = self.waiting.get_mut(&content) {
+        if let Some((_, _, names)) = self.waiting.get_mut(&content) {
             names.push((planned, name));
             return false;
         }
         self.counts[class(bytes)] += 1;
-        self.waiting.insert(content, (class(bytes), vec![(planned, name)]));
+        self.waiting.insert(content, (class(bytes), author, vec![(planned, name)]));
         true
     }
 
     /// Whether a large content is awaited, whose chunks may be copied from files that are here.
     pub(super) fn awaits_large(&self) -> bool {
         self.counts[1] > 0
+    }
+
+    /// For whose entry a content is fetched: what is at hand for it is at hand for nobody else.
+    pub(super) fn fetched_for(&self, content: ContentId) -> Option<NodeId> {
+        self.waiting.get(&content).map(|(_, author, _)| *author)
     }
 
     /// Whether any name waits for this content.
@@ -150,7 +160,7 @@ impl Apply {
 
     /// A content is here or given up: the names that waited for it are planned again.
     pub(super) fn release(&mut self, content: ContentId) -> Vec<(RelPath, RelPath)> {
-        let Some((class, names)) = self.waiting.remove(&content) else { return Vec::new() };
+        let Some((class, _, names)) = self.waiting.remove(&content) else { return Vec::new() };
         self.counts[class] -= 1;
         names.iter().for_each(|(_, name)| {
             self.names.remove(name);
@@ -188,20 +198,24 @@ impl Apply {
     }
 }
 
-fn wanted(index: &mut dyn Index, action: Action) -> Result<Wanted, IndexError> {
+/// Whose entry an action carries out.
+pub(super) fn author_of(index: &dyn Index, action: &Action) -> Result<NodeId, IndexError> {
     let content = action.target.content().map(|(content, _)| content);
     let record = index.path(&action.name)?.unwrap_or_default();
     let head = record.heads.iter().find(|head| head.what().content() == content);
-    let author = match (&action.copy_of, head) {
+    Ok(match (&action.copy_of, head) {
         (Some((_, id)), _) => id.writer.node,
         (None, Some(head)) => head.id.writer.node,
         (None, None) => NodeId([0; 32]),
+    })
+}
+
+fn wanted(index: &mut dyn Index, action: Action, may_read: &MayReadAt<'_>) -> Result<Wanted, IndexError> {
+    let author = author_of(index, &action)?;
+    let readable = |path: &RelPath| may_read(author, path);
+    let places = match action.target.content() {
+        Some((content, _)) => reuse::places_for(index, content, PLACES_MAX, &readable)?,
+        None => Vec::new(),
     };
-    let mut places = Vec::new();
-    for path in content.map_or(Ok(Vec::new()), |content| index.places_of(content, PLACES_MAX))? {
-        if let Some(disk) = index.path(&path)?.and_then(|record| record.disk) {
-            places.push((path, disk.info));
-        }
-    }
     Ok(Wanted { action, author, places })
 }

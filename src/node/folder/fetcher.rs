@@ -13,7 +13,7 @@ use super::{FolderEvent, MayRead};
 use crate::base::{ContentId, FolderId, NodeId, RelPath};
 use crate::logic::sync::fetch::{Failure, Fetch, Want};
 use crate::logic::sync::index::IndexError;
-use crate::logic::sync::verify;
+use crate::logic::sync::{reuse, verify};
 use crate::shell::clock;
 use crate::shell::disk::Folder;
 use crate::shell::disk::stage::Partial;
@@ -275,9 +275,10 @@ impl Fetcher {
             if have[at] {
                 continue;
             }
-            let place = self.store.read::<_, IndexError>(|look| look.place_of_chunk(record.hash)).ok().flatten();
-            let Some(place) = place else { continue };
-            if author.is_some_and(|author| (self.may_read)(author, &place.path)) {
+            let Some(author) = author else { continue };
+            let may_read = |path: &RelPath| (self.may_read)(author, path);
+            let place = self.store.read(|look| reuse::chunk_for(look, record.hash, &may_read)).ok().flatten();
+            if let Some(place) = place {
                 have[at] = partial.copy_chunk(&self.disk, &place.path, place.offset, record, offset)?;
             }
         }

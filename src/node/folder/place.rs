@@ -2,10 +2,10 @@
 
 use tracing::{debug, info, warn};
 
-use super::apply::Wanted;
+use super::apply::{Wanted, author_of};
 use super::fetcher::{Arrived, Data, Order};
 use super::worker::{TurnError, Worker};
-use crate::base::{ContentId, FileInfo, Kind, NodeId};
+use crate::base::{ContentId, FileInfo, Kind, NodeId, RelPath};
 use crate::logic::sync::fetch::Want;
 use crate::logic::sync::index::IndexError;
 use crate::logic::sync::reconcile::{self, Action, Target};
@@ -13,7 +13,7 @@ use crate::shell::clock;
 use crate::shell::disk::chunk;
 use crate::shell::disk::commit::{self, CommitOrder, Outcome, Put};
 use crate::shell::disk::stage::{self, Partial, Staged};
-use crate::shell::disk::{DiskError, Folder};
+use crate::shell::disk::{DiskError, Folder, versions};
 use crate::wire::api::{Change, Event, PathText};
 use crate::wire::batch::What;
 use crate::wire::chunker::chunks_of;
@@ -32,7 +32,9 @@ type Ready = (Action, Option<(Source, ChunkList)>);
 impl Worker {
     pub(super) fn plan(&mut self) -> Result<(), TurnError> {
         let store = self.setup.store.clone();
-        let pass = store.write(false, |index| self.apply.pass(index))?;
+        let (mesh, folder) = (self.setup.shared.mesh.clone(), self.setup.folder);
+        let may_read = |node: NodeId, path: &RelPath| mesh.may_read(folder, node, path);
+        let pass = store.write(false, |index| self.apply.pass(index, &may_read))?;
         debug!(
             folder = %self.setup.name,
             now = pass.now.len(),
@@ -56,7 +58,7 @@ impl Worker {
                 placed.push((wanted.action, Some((Source::Bytes(data), list))));
             } else if self.apply.has_room(length) || self.apply.is_awaited(content) {
                 let Wanted { action, author, .. } = wanted;
-                if self.apply.wait_for(content, length, &action) {
+                if self.apply.wait_for(content, length, author, &action) {
                     let path = action.copy_of.map_or(action.name, |(owner, _)| owner);
                     self.unsent.push_back(Order::Want(Want { content, bytes: length, path }, author));
                 }
@@ -88,13 +90,16 @@ impl Worker {
             let list = chunks_of(&bytes);
             (list.id() == content).then_some((bytes, list))
         };
-        if let Some(came_along) = self.inline.get(&content).cloned().and_then(checked) {
+        if let Some(came_along) = self.inline.get(&(content, wanted.author)).cloned().and_then(checked) {
             return Some(came_along);
         }
-        let mesh = &self.setup.shared.mesh;
-        let readable = wanted.places.iter().filter(|(at, _)| mesh.may_read(self.setup.folder, wanted.author, at));
-        let mut read = readable.filter_map(|(at, info)| chunk::read_small(&self.setup.disk, at, info).ok());
-        read.find_map(checked)
+        let mut read = wanted.places.iter().filter_map(|(at, info)| chunk::read_small(&self.setup.disk, at, info).ok());
+        if let Some(found) = read.find_map(checked) {
+            return Some(found);
+        }
+        // A version that comes back is not in any file; what replaced it here put it into the versions of its path.
+        let kept = versions::of(&self.setup.disk, &wanted.action.name, length).unwrap_or_default();
+        kept.iter().filter_map(|at| versions::read_small(&self.setup.disk, at, length).ok()).find_map(checked)
     }
 
     /// Places contents that the fetcher completed.
@@ -116,13 +121,19 @@ impl Worker {
             let mut placed: Vec<Ready> = Vec::new();
             for Arrived { content, list, data } in batch {
                 let mut data = Some(data);
+                let fetched_for = self.apply.fetched_for(content);
                 for (planned, name) in self.apply.release(content) {
                     // What was wanted when it was asked for may have been replaced since.
                     let fresh = reconcile::plan(index, &planned)?.into_iter().find(|action| {
                         action.name == name && action.target.content().is_some_and(|(c, _)| c == content)
                     });
+                    let Some(action) = fresh else { continue };
+                    // It may have been put together from what only the author it was fetched for may read.
+                    if fetched_for != Some(author_of(&*index, &action)?) {
+                        continue;
+                    }
                     // Of several names one takes it; the others then find it on this disk.
-                    if let (Some(action), Some(data)) = (fresh, data.take()) {
+                    if let Some(data) = data.take() {
                         let source = match data {
                             Data::Bytes(bytes) => Source::Bytes(bytes),
                             Data::Partial(partial) => Source::Partial(partial),

@@ -1,12 +1,13 @@
 //! Answers peers that ask for content: only what they may read now, only what an entry at that path has.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::{MayRead, lock};
-use crate::base::{ContentId, FileInfo, FolderId, NodeId, RelPath};
+use crate::base::{ContentId, FileInfo, FolderId, RelPath};
 use crate::logic::policy::Permit;
 use crate::logic::sync::index::IndexError;
+use crate::logic::sync::reuse;
 use crate::shell::disk::{Folder, chunk};
 use crate::shell::store::Store;
 use crate::wire::codec::{Bytes, List};
@@ -15,9 +16,6 @@ use crate::wire::message::{Answer, ContentWant, Part};
 
 /// Chunk lists of large contents kept at hand: one a transfer; a list of 16 GiB has 2 MiB.
 const LISTS_MAX: usize = 4;
-
-/// Places of one content that are looked at.
-const PLACES_MAX: usize = 16;
 
 /// Serves the contents of one folder.
 pub(in crate::node) struct Server {
@@ -51,37 +49,19 @@ impl Server {
         if permit.folder() != self.folder || *permit.path() != want.path {
             return Answer::Refused;
         }
-        match self.find(want) {
+        match self.find(want, permit) {
             Ok(Some(place)) => self.read(want, &place).unwrap_or(Answer::Absent),
             Ok(None) | Err(_) => Answer::Absent,
         }
     }
 
-    /// The content must belong to a version of exactly the path that was asked for and permitted. Its bytes may lie
-    /// anywhere in the folder that an author of such a version may read: who only knows the hash of a content cannot
-    /// have it put where he reads.
-    fn find(&self, want: &ContentWant) -> Result<Option<Place>, IndexError> {
-        self.store.read(|look| {
-            let Some(record) = look.path(&want.path)? else { return Ok(None) };
-            let has = |what: &crate::wire::batch::What| what.content() == Some(want.content);
-            let authors = record.heads.iter().filter(|head| has(head.what())).map(|head| head.id.writer.node);
-            let authors: BTreeSet<NodeId> = authors.collect();
-            if authors.is_empty() {
-                return Ok(None);
-            }
-            if let Some(disk) = record.disk.filter(|disk| has(&disk.what)) {
-                return Ok(Some(Place { path: want.path.clone(), info: disk.info }));
-            }
-            for path in look.places_of(want.content, PLACES_MAX)? {
-                if !authors.iter().any(|author| (self.may_read)(*author, &path)) {
-                    continue;
-                }
-                if let Some(disk) = look.path(&path)?.and_then(|record| record.disk) {
-                    return Ok(Some(Place { path, info: disk.info }));
-                }
-            }
-            Ok(None)
-        })
+    /// The content must belong to a version of exactly the path that was asked for and permitted; its bytes may lie
+    /// anywhere in the folder where both who asks and that version's author may read.
+    fn find(&self, want: &ContentWant, permit: &Permit) -> Result<Option<Place>, IndexError> {
+        let may_read = |node, path: &RelPath| (self.may_read)(node, path);
+        let found =
+            self.store.read(|look| reuse::place_to_serve(look, &want.path, want.content, permit.node(), &may_read))?;
+        Ok(found.map(|(path, info)| Place { path, info }))
     }
 
     fn read(&self, want: &ContentWant, place: &Place) -> Option<Answer> {

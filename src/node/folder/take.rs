@@ -78,7 +78,7 @@ impl Worker {
         for inline in push.contents.iter() {
             let what = entries.iter().find(|(at, _)| *at == usize::from(inline.index)).map(|(_, s)| &s.entry.what);
             if let Some(content) = what.and_then(What::content) {
-                self.inline.insert(content, inline.bytes.to_vec());
+                self.inline.insert((content, batch.header().writer.node), inline.bytes.to_vec());
             }
         }
         let header = batch.header();

@@ -71,8 +71,8 @@ pub(super) struct Worker {
     pub(super) apply: Apply,
     pub(super) peers: Peers,
     pub(super) parked: Parked,
-    /// Contents that came along with pushes of this turn.
-    pub(super) inline: BTreeMap<ContentId, Vec<u8>>,
+    /// Contents that came along with pushes of this turn, by whose entry they came with: they are for no other's.
+    pub(super) inline: BTreeMap<(ContentId, NodeId), Vec<u8>>,
     /// Complete contents that wait to be placed.
     pub(super) ready: Vec<Arrived>,
     pub(super) unsent: VecDeque<Order>,
@@ -290,10 +290,10 @@ impl Worker {
             }
             FolderEvent::EntryWant(from, want) => {
                 let Some(link) = self.peers.get_mut(from).map(|peer| peer.link.clone()) else { return Ok(()) };
-                let (folder, rules) = (self.setup.folder, &self.rules);
+                let (folder, rules) = (self.setup.folder, self.setup.shared.mesh.rules(self.setup.folder));
                 self.setup
                     .store
-                    .read(|look| peers::answer_wants(look, &link, folder, rules, want.writer, &want.numbers))?;
+                    .read(|look| peers::answer_wants(look, &link, folder, &rules, want.writer, &want.numbers))?;
             }
             FolderEvent::Arrived(arrived) => {
                 self.ready.extend(arrived);
@@ -395,14 +395,16 @@ impl Worker {
 
     fn pump(&mut self) -> Result<(), TurnError> {
         let now = clock::wall_ms();
-        let Self { setup, peers, rules, writer, .. } = self;
+        let Self { setup, peers, writer, .. } = self;
+        // Who lost the right to read since is sent nothing more.
+        let rules = setup.shared.mesh.rules(setup.folder);
         let disk = setup.disk.clone();
         let store = setup.store.clone();
         let read = |path: &RelPath| {
             let disk_state = store.read::<_, IndexError>(|look| look.path(path)).ok()??.disk?;
             chunk::read_small(&disk, path, &disk_state.info).ok()
         };
-        setup.store.read(|look| peers.pump(look, *writer, setup.folder, rules, &read, now))?;
+        setup.store.read(|look| peers.pump(look, *writer, setup.folder, &rules, &read, now))?;
         Ok(())
     }
 

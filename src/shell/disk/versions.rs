@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::primitives::{Look, Make, Place, Rename};
+use super::primitives::{Look, Make, Open, Place, Rename};
 use super::{DiskError, Folder};
 use crate::base::path::NAME_BYTES_MAX;
 use crate::base::{Kind, RelPath};
@@ -16,6 +16,8 @@ use crate::base::{Kind, RelPath};
 const STAMP_BYTES: usize = 21;
 /// Versions of one path in one millisecond. A guess; clocks are finer than renames are fast.
 const SAME_STAMP_MAX: u32 = 1000;
+/// Versions of one path and length that are read to find a content again. A guess: more are older than any freeze.
+const READ_BACK_MAX: usize = 8;
 /// Levels below `versions/` that `prune` enters: those of the deepest path and one.
 const LEVELS_MAX: usize = crate::base::path::DEPTH_MAX + 1;
 
@@ -132,6 +134,42 @@ fn prune_dir(
         // Not empty is the usual case.
         let _ = folder.disk.remove(&place, true);
     }
+}
+
+/// Kept versions of a path that have this length, newest first; a few at most.
+pub fn of(folder: &Folder, path: &RelPath, bytes: u64) -> io::Result<Vec<Place>> {
+    let (Some(name), Some(parent)) = (path.name(), path.parent()) else { return Ok(Vec::new()) };
+    let dir = top().below_all(&parent);
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut see = |found: &[u8], look: io::Result<Look>| {
+        let is_one =
+            stamp_of(found).is_some_and(|stamp| found.strip_prefix(name).is_some_and(|rest| rest.starts_with(stamp)));
+        if is_one && matches!(look, Ok(Look::Plain(info)) if info.kind == Kind::File && info.bytes == bytes) {
+            names.push(found.to_vec());
+        }
+    };
+    match folder.disk.list(&dir, &mut see) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    names.sort_by(|a, b| b.cmp(a));
+    names.truncate(READ_BACK_MAX);
+    Ok(names.into_iter().map(|name| dir.below(name)).collect())
+}
+
+/// Reads a kept version whole.
+pub fn read_small(folder: &Folder, at: &Place, bytes: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(bytes).map_err(io::Error::other)?;
+    let mut read = vec![0; length];
+    let mut done = 0;
+    let file = folder.disk.open(at, Open::Read)?;
+    while done < length {
+        match file.read_at(&mut read[done..], done as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            some => done += some,
+        }
+    }
+    Ok(read)
 }
 
 /// `~YYYYMMDDThhmmssmmmZ-`, which sorts by time.
