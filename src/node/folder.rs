@@ -26,7 +26,6 @@ use futures_lite::future;
 use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId, RelPath};
 use crate::logic::policy::VoidEntry;
 use crate::logic::sync::index::{EntryId, IndexError, Totals};
-use crate::logic::sync::rejudge;
 use crate::logic::sync::selection::Selection;
 use crate::node::Shared;
 use crate::node::audit::Refusal;
@@ -273,20 +272,6 @@ impl FolderHandle {
             }
             Ok(listed)
         })
-    }
-
-    #[allow(dead_code, reason = "for the API's list of local changes")]
-    /// Names changed here without the right to write, after one; at most `most`.
-    pub(super) fn local_changes(&self, after: Option<&RelPath>, most: usize) -> Result<Vec<RelPath>, IndexError> {
-        self.store.read(|look| look.local_only(after, most))
-    }
-
-    #[allow(dead_code, reason = "for the API's command that gives them up")]
-    /// Gives up local changes at or below a path; they go to the versions. Returns how many.
-    pub(super) async fn revert(&self, top: &RelPath) -> Result<usize, IndexError> {
-        let reverted = self.store.write(true, |index| rejudge::revert_local(index, top))?;
-        self.tell(FolderEvent::Rules).await;
-        Ok(reverted)
     }
 
     /// Looks at everything and returns when nothing is left to do.

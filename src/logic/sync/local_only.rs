@@ -7,6 +7,9 @@ use super::index::{Index, Look, Result, Walk};
 use super::reconcile;
 use crate::base::RelPath;
 
+/// Names looked at in one step.
+const PAGE: usize = 1024;
+
 /// Every name at or below `path` with a change that is only here, in the order of paths.
 fn below(index: &(impl Look + ?Sized), path: &RelPath) -> Result<Vec<RelPath>> {
     let mut found = Vec::new();
@@ -33,4 +36,29 @@ pub fn take_back(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Ve
         }
     }
     Ok(names)
+}
+
+/// Local changes that `may` permits now: those to look at again, so that they are signed. A deletion that was not
+/// permitted is not carried out later: the file comes back.
+pub fn regain(index: &mut dyn Index, may: &dyn Fn(&RelPath) -> bool) -> Result<Vec<RelPath>> {
+    let mut regained = Vec::new();
+    let mut after: Option<RelPath> = None;
+    loop {
+        let page = index.local_only(after.as_ref(), PAGE)?;
+        let Some(last) = page.last().cloned() else { return Ok(regained) };
+        after = Some(last);
+        for path in page.into_iter().filter(|path| may(path)) {
+            let mut record = index.path(&path)?.unwrap_or_default();
+            match record.disk.as_mut() {
+                Some(disk) => disk.recheck = true,
+                None => record.local_only = false,
+            }
+            index.put_path(&path, &record)?;
+            if record.disk.is_some() {
+                regained.push(path);
+            } else {
+                reconcile::mark(index, &path)?;
+            }
+        }
+    }
 }

@@ -191,51 +191,6 @@ pub fn prune(index: &mut dyn Index, until_ms: u64, everywhere: &dyn Fn(EntryId) 
     }
 }
 
-/// Gives up changes at or below `top` that may not spread: each name becomes what it is everywhere, the change goes to
-/// the versions. Returns how many there were.
-pub fn revert_local(index: &mut dyn Index, top: &RelPath) -> Result<usize> {
-    let mut reverted = 0;
-    loop {
-        let below: Vec<RelPath> =
-            index.local_only(None, usize::MAX)?.into_iter().filter(|path| path.starts_with(top)).take(PAGE).collect();
-        if below.is_empty() {
-            return Ok(reverted);
-        }
-        reverted += below.len();
-        for path in below {
-            let mut record = index.path(&path)?.unwrap_or_default();
-            record.local_only = false;
-            index.put_path(&path, &record)?;
-            reconcile::mark(index, &path)?;
-        }
-    }
-}
-
-/// Local changes that `may` permits now: those to look at again, so that they are signed. A deletion that was not
-/// permitted is not carried out later: the file comes back.
-pub fn regain(index: &mut dyn Index, may: &dyn Fn(&RelPath) -> bool) -> Result<Vec<RelPath>> {
-    let mut regained = Vec::new();
-    let mut after: Option<RelPath> = None;
-    loop {
-        let page = index.local_only(after.as_ref(), PAGE)?;
-        let Some(last) = page.last().cloned() else { return Ok(regained) };
-        after = Some(last);
-        for path in page.into_iter().filter(|path| may(path)) {
-            let mut record = index.path(&path)?.unwrap_or_default();
-            match record.disk.as_mut() {
-                Some(disk) => disk.recheck = true,
-                None => record.local_only = false,
-            }
-            index.put_path(&path, &record)?;
-            if record.disk.is_some() {
-                regained.push(path);
-            } else {
-                reconcile::mark(index, &path)?;
-            }
-        }
-    }
-}
-
 /// Headers of batches by entry; entries come in runs of one batch.
 #[derive(Default)]
 struct Batches {
@@ -263,6 +218,7 @@ mod tests {
     use crate::base::time::HlcClock;
     use crate::base::{ContentId, FileInfo, FileTime, FolderId, Kind, Level, MeshId, Writer};
     use crate::logic::sync::index::MemoryIndex;
+    use crate::logic::sync::local_only::{regain, take_back};
     use crate::logic::sync::reconcile::Target;
     use crate::logic::sync::replica::{self, Author, Authored, Found, Rules, Seen};
     use crate::wire::batch::What;
@@ -400,7 +356,7 @@ mod tests {
         assert!(save(&mut one, 1, Some(9), &barred).is_empty());
         put_all(&mut one);
         assert_eq!(on_disk(&one), Some(file(9)), "it is not replaced either");
-        assert_eq!(revert_local(&mut one, &RelPath::root()).expect("memory"), 1);
+        assert_eq!(take_back(&mut one, &RelPath::root()).expect("memory"), [name()]);
         put_all(&mut one);
         assert_eq!(on_disk(&one), Some(file(2)));
     }

@@ -8,7 +8,7 @@ use super::FolderEvent;
 use super::local::Look as Due;
 use super::worker::{NOTE_TIME, TurnError, Worker};
 use crate::base::{FileInfo, Kind, RelPath};
-use crate::logic::sync::index::{IndexError, Look, Walk};
+use crate::logic::sync::index::{Index, IndexError, Look, Walk};
 use crate::logic::sync::replica::{self, Author, Found, Seen};
 use crate::logic::sync::scan::{Candidate, Join, is_as_known};
 use crate::shell::disk::chunk::{self, ReadError};
@@ -181,20 +181,31 @@ impl Worker {
             rules,
             seed: entropy::bytes(),
         };
-        let signed = setup.store.write(true, |index| {
+        let (signed, local_only) = setup.store.write(true, |index| {
+            let is_local = |index: &dyn Index, name: &RelPath| {
+                Ok::<_, IndexError>(index.path(name)?.is_some_and(|record| record.local_only))
+            };
+            let before = names.iter().map(|name| is_local(index, name)).collect::<Result<Vec<_>, _>>()?;
             for (path, list) in &lists {
                 index.put_chunk_list(list.id(), list, path)?;
             }
             let signed = replica::author(index, &author, clock, now, found)?;
             let time = clock.tick(now).ms;
             index.put_note(NOTE_TIME, &time.to_be_bytes())?;
-            Ok::<_, IndexError>(signed)
+            let mut local_only = Vec::new();
+            for (name, _) in names.iter().zip(before).filter(|(_, before)| !before) {
+                if is_local(index, name)? {
+                    local_only.push(name.clone());
+                }
+            }
+            Ok::<_, IndexError>((signed, local_only))
         })?;
         if !signed.is_empty() {
             debug!(folder = %setup.name, batches = signed.len(), "signed");
             self.apply.touch();
         }
-        self.note_local_only(&names)
+        self.note_local_only(&local_only);
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use super::worker::{NOTE_INCARNATION, TurnError, VERSIONS_KEEP_MS, Worker};
 use crate::base::{Level, RelPath, Writer};
 use crate::logic::policy::{PlanRefused, plan_fork};
 use crate::logic::sync::index::{EntryId, Index, IndexError};
+use crate::logic::sync::local_only;
 use crate::logic::sync::rejudge::{self, Rejudged};
 use crate::logic::sync::replica::Rules;
 use crate::node::mesh::MeshError;
@@ -37,7 +38,7 @@ impl Worker {
                     index.put_note(NOTE_JUDGED, &digest)?;
                 }
                 let may = |path: &RelPath| rules.permits(own, path, Level::Write);
-                Ok::<_, IndexError>((done, rejudge::regain(index, &may)?))
+                Ok::<_, IndexError>((done, local_only::regain(index, &may)?))
             })?;
             if !done.lost.is_empty() || !done.back.is_empty() {
                 info!(folder = %self.setup.name, lost = done.lost.len(), back = done.back.len(), "entries were judged anew");
