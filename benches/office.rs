@@ -1,6 +1,6 @@
 //! The office benchmark: two machines, each in its own network namespace, beside Debian's Syncthing and rsync.
 //!
-//! `cargo bench --bench office -- [saves] [drop] [big] [idle] [--runs N] [--files N] [--settle SECONDS] [--only NAMES] [--moved]`
+//! `cargo bench --bench office -- [saves] [drop] [big] [idle] [rules] [--runs N] [--files N] [--settle SECONDS] [--only NAMES] [--moved]`
 //!
 //! Rules:
 //! 1. what is compared runs interleaved in one call, on the same disk and the same two namespaces' worth of network, each
@@ -24,6 +24,8 @@ mod tree;
 mod contest;
 #[path = "office/idle.rs"]
 mod idle;
+#[path = "office/rules.rs"]
+mod rules;
 #[path = "office/saves.rs"]
 mod saves;
 #[path = "office/sides.rs"]
@@ -65,9 +67,9 @@ fn main() {
             "--settle" => options.settle = Duration::from_secs(number("--settle")),
             "--moved" => options.moved = true,
             "--only" => options.only = args.next(),
-            "saves" | "drop" | "big" | "idle" => asked.push(arg),
+            "saves" | "drop" | "big" | "idle" | "rules" => asked.push(arg),
             other => panic!(
-                "unknown benchmark or option {other:?}: saves, drop, big, idle, --runs, --files, --settle, --only, --moved"
+                "unknown benchmark or option {other:?}: saves, drop, big, idle, rules, --runs, --files, --settle, --only, --moved"
             ),
         }
     }
@@ -80,6 +82,9 @@ fn main() {
     }
     if wants("big") {
         contest::run(&options, contest::Load::Big(2 << 30));
+    }
+    if wants("rules") {
+        rules::run();
     }
     if wants("idle") {
         idle::run(&options);

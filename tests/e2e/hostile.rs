@@ -36,7 +36,7 @@ use crate::tree;
 const SECRET_NAME: &str = "canary-name-41c7";
 const SECRET_TEXT: &str = "canary-text-9e02 ";
 /// How long a target may take to answer one lie.
-const LISTEN: Duration = Duration::from_millis(700);
+const LISTEN: Duration = Duration::from_millis(250);
 
 // ---- the hand ---------------------------------------------------------------------------------------------------
 
@@ -371,6 +371,10 @@ fn lie(hand: &mut Hand, task: &Value) {
         statements.push(statement.signed().clone());
     }
     hand.say(Purpose::Control, vec![Message::Statements(List::truncated(statements))]);
+    // What is slow in coming is heard too.
+    if let Some(line) = hand.dial(Purpose::Control) {
+        (0..8).for_each(|_| drop(hand.hear(&line)));
+    }
 }
 
 /// Signs two histories and shows each target one of them.
