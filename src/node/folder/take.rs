@@ -90,7 +90,8 @@ impl Worker {
         let ids = (self.setup.mesh_id, self.setup.folder);
         match replica::receive(index, ids, verdicts, &batch, entries, &push.holes) {
             Ok(Received::Taken(_)) => {
-                for (seq, path) in &numbered {
+                // Mostly there is none, and nothing has to be looked up.
+                for (seq, path) in numbered.iter().filter(|_| verdicts.any_void()) {
                     if index.void(EntryId { writer: header.writer, seq: *seq })?.is_some() {
                         self.refused_entry(author, from, path);
                     }
