@@ -37,13 +37,6 @@ const HASH_MAPS: &[(&str, &str)] = &[];
 /// Files beyond `LINES_MAX`: (file, why it is not cut).
 const LONG: &[(&str, &str)] = &[];
 
-/// Files that may have an ignored test: (file, why it is none).
-const IGNORED: &[(&str, &str)] = &[
-    ("tests/e2e/harness.rs", "the hand that other tests start inside a host; by itself it does nothing"),
-    ("tests/net/namespaces.rs", "the nodes that the next test starts in namespaces; by themselves they do nothing"),
-    ("tests/store/failure.rs", "the processes that other tests start and kill; by themselves they do nothing"),
-];
-
 /// Longest file. Source: the house style; what is longer is read by nobody.
 const LINES_MAX: usize = 800;
 
@@ -407,8 +400,7 @@ fn leftovers(file: &Text) -> Vec<String> {
         if matches!(a.as_str(), "todo" | "unimplemented" | "dbg") && b == "!" && matches!(c.as_str(), "(" | "[" | "{") {
             faults.push(format!("{}:{line}: `{a}!` is left", file.path));
         }
-        let excused = IGNORED.iter().any(|(path, _)| *path == file.path);
-        if a == "#" && b == "[" && c == "ignore" && !excused {
+        if a == "#" && b == "[" && c == "ignore" {
             faults.push(format!("{}:{line}: a test is ignored", file.path));
         }
     }
