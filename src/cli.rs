@@ -29,6 +29,7 @@ mod grant;
 mod group;
 mod invite;
 mod join;
+mod late;
 mod leave;
 mod logging;
 mod man;
@@ -85,6 +86,8 @@ enum Command {
     Retire(members::Retire),
     Recover(recover::Recover),
     Revert(revert::Revert),
+    Late(late::Late),
+    Reinstate(late::Reinstate),
     Audit(audit::Audit),
     Wait(wait::Wait),
     Events(events::Events),
@@ -136,6 +139,8 @@ pub fn run() -> ExitCode {
         Command::Retire(command) => command.run(context),
         Command::Recover(command) => command.run(context),
         Command::Revert(command) => command.run(context),
+        Command::Late(command) => command.run(context),
+        Command::Reinstate(command) => command.run(context),
         Command::Audit(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         Command::Events(command) => command.run(context),

@@ -40,6 +40,16 @@ pub(super) fn print(screen: &Screen, folders: &[Folder]) -> Result<(), Stop> {
             screen
                 .line(format_args!("{}: {changes} only here, this machine may not write there", plain(&folder.name)))?;
         }
+        for late in &folder.late {
+            let (name, changes) = (plain(&folder.name), count(late.count, "change"));
+            let who = plain(&late.node.name);
+            screen.line(format_args!("{name}: {changes} of {who} came too late: 'lanyard late' lists them"))?;
+        }
+        for node in &folder.forked {
+            let (name, who) = (plain(&folder.name), plain(&node.name));
+            screen.line(format_args!("{name}: {who} signed two histories, as after a restored backup;"))?;
+            screen.line(format_args!("  what it changes stays there until an admin runs 'lanyard reinstate {who}'"))?;
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
-use super::{Shared, audit, lock, pairing, receiving, rules, running, sharing};
+use super::{Shared, audit, late, lock, pairing, receiving, rules, running, sharing};
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
 use crate::shell::{clock, rt};
@@ -48,6 +48,9 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Retire(ask) => rules::retire(shared, ask).await.map(Response::Retired),
         Request::Revert(ask) => rules::revert(shared, ask).await.map(Response::Reverted),
         Request::Recover(ask) => rules::recover(shared, ask).await.map(Response::Recovered),
+        Request::Late(ask) => late::late(shared, &ask).map(Response::Late),
+        Request::KeepLate(ask) => late::keep(shared, ask).await.map(Response::Kept),
+        Request::Reinstate(ask) => late::reinstate(shared, ask).await.map(Response::Reinstated),
         Request::Audit(ask) => audit::entries(shared, ask).await.map(Response::Audit),
         Request::Shutdown => {
             let _ = shared.to_loop.send(running::Event::Stop).await;
@@ -199,6 +202,7 @@ pub(super) fn folder(shared: &Shared, id: FolderId) -> Option<Folder> {
         None if place.is_some() => (FolderState::Error, Some(String::from("it is not running; see the alerts"))),
         None => (FolderState::Offered, None),
     };
+    let (late, forked) = late::noted(shared, &policy, id);
     Some(Folder {
         id: id.to_hex(),
         name: state.name.clone(),
@@ -209,6 +213,8 @@ pub(super) fn folder(shared: &Shared, id: FolderId) -> Option<Folder> {
         local: running.as_ref().map_or(nothing, |s| Amount { files: s.local.files, bytes: s.local.bytes }),
         need: running.as_ref().map_or(nothing, |s| Amount { files: s.need.files, bytes: s.need.bytes }),
         local_only: running.as_ref().map_or(0, |s| s.local_only),
+        late,
+        forked,
         parts: record.place(id).map(|place| place.inside().to_vec()).unwrap_or_default(),
     })
 }

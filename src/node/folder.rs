@@ -35,6 +35,7 @@ use crate::shell::net::link::LinkSender;
 use crate::shell::rt;
 use crate::shell::store::Store;
 use crate::wire::api::{Deed, FolderState};
+use crate::wire::batch::{Batch, Entry, Header, What};
 use crate::wire::content::ChunkList;
 use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
 
@@ -46,6 +47,8 @@ pub(super) use serve::Server;
 const EVENTS_MAX: usize = 64;
 /// Orders that wait for a fetcher: answers of at most one chunk each.
 const ORDERS_MAX: usize = 64;
+/// Entries read from the index in one step.
+const PAGE: usize = 1024;
 
 /// What a worker is told.
 pub(super) enum FolderEvent {
@@ -153,12 +156,13 @@ pub(super) struct Setup {
 
 /// An entry that does not count, as it is reported. A `Vouch` names it by writer, number and batch.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "for the API's list of what does not count")]
 pub(super) struct NotCounted {
     /// Which; its writer's node is the author.
     pub(super) id: EntryId,
     /// What it is about.
     pub(super) path: RelPath,
+    /// Whether it says that nothing is there.
+    pub(super) deleted: bool,
     /// When it was written.
     pub(super) at: Hlc,
     /// The batch that holds it.
@@ -257,17 +261,30 @@ impl FolderHandle {
         lock(&self.status).clone()
     }
 
-    #[allow(dead_code, reason = "for the API's list of what does not count")]
-    /// Entries that do not count, after one, with their authors and reasons; at most `most`.
-    pub(super) fn void_entries(&self, after: Option<EntryId>, most: usize) -> Result<Vec<NotCounted>, IndexError> {
+    /// Entries that do not count, with their authors and reasons; `most` of them are looked at.
+    pub(super) fn not_counted(&self, most: usize) -> Result<Vec<NotCounted>, IndexError> {
         let verdicts = self.mesh.rules(self.folder).verdicts();
         self.store.read(|look| {
-            let mut listed = Vec::new();
-            for (id, salted) in look.voids_after(after, most)? {
-                let Some((_, batch)) = look.batch_of(id)? else { continue };
-                let path = salted.entry.path;
-                if let Some(why) = verdicts.why(batch.header(), id.seq, &path, look)? {
-                    listed.push(NotCounted { id, path, at: salted.entry.time, batch: batch.hash(), why });
+            let (mut listed, mut after, mut looked) = (Vec::new(), None, 0);
+            let mut batch: Option<Batch> = None;
+            while looked < most {
+                let page = look.voids_after(after, PAGE.min(most - looked))?;
+                let Some((last, _)) = page.last() else { break };
+                (after, looked) = (Some(*last), looked + page.len());
+                for (id, salted) in page {
+                    // Entries come in runs of one batch.
+                    let holds = |header: &Header| {
+                        header.writer == id.writer && (header.first..=header.last()).contains(&id.seq)
+                    };
+                    if !batch.as_ref().is_some_and(|batch| holds(batch.header())) {
+                        batch = look.batch_of(id)?.map(|(_, batch)| batch);
+                    }
+                    let Some(batch) = &batch else { continue };
+                    let Entry { path, time, what, .. } = salted.entry;
+                    if let Some(why) = verdicts.why(batch.header(), id.seq, &path, look)? {
+                        let deleted = matches!(what, What::Tombstone { .. });
+                        listed.push(NotCounted { id, path, deleted, at: time, batch: batch.hash(), why });
+                    }
                 }
             }
             Ok(listed)

@@ -4,7 +4,7 @@
 //! set before anyone is told of it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -142,7 +142,17 @@ impl FolderRules {
 
     /// Whether `writer` signed two histories, as far as the statements say.
     pub(super) fn is_forked(&self, writer: Writer) -> bool {
-        self.judge.as_ref().is_some_and(|judge| judge.forked(self.folder, writer).is_some())
+        self.common(writer).is_some()
+    }
+
+    /// The last number that both histories of a forked log share.
+    pub(super) fn common(&self, writer: Writer) -> Option<u64> {
+        Some(self.judge.as_ref()?.forked(self.folder, writer)?.1)
+    }
+
+    /// Logs that forked and whose nodes nobody has let go on since.
+    pub(super) fn not_reinstated(&self) -> BTreeSet<Writer> {
+        self.judge.as_ref().map(|judge| judge.not_reinstated(self.folder)).unwrap_or_default()
     }
 
     /// What this node writes as `writer` stays local while it would not count.
@@ -227,6 +237,10 @@ impl Verdicts for FolderVerdicts {
         let counts = known && self.why(header, seq, path, look)?.is_none();
         self.any_void.set(self.any_void.get() || !counts);
         Ok(counts)
+    }
+
+    fn common(&self, log: Writer) -> Option<u64> {
+        Some(self.judge.as_ref()?.forked(self.folder, log)?.1)
     }
 }
 

@@ -274,7 +274,7 @@ fn sign(
     ids.first().copied().ok_or_else(|| Failure::failed(what()))
 }
 
-fn not_allowed(policy: &Policy, what: String, error: &PlanRefused) -> Failure {
+pub(super) fn not_allowed(policy: &Policy, what: String, error: &PlanRefused) -> Failure {
     let failure = Failure::refused(what).because(error);
     match error {
         PlanRefused::NotAnAdmin { .. } | PlanRefused::MayNotManage { .. } => {
@@ -291,7 +291,7 @@ fn not_allowed(policy: &Policy, what: String, error: &PlanRefused) -> Failure {
 }
 
 /// What a name means is said wrongly, or not clearly enough.
-fn unclear(error: Unclear) -> Failure {
+pub(super) fn unclear(error: Unclear) -> Failure {
     let hint = match &error {
         Unclear::Several { .. } => Some(String::from("name it by its id; for a group, 'group:NAME' says so")),
         Unclear::Former(_) => Some(String::from("'lanyard nodes' lists the members")),
@@ -308,7 +308,7 @@ fn unclear(error: Unclear) -> Failure {
 }
 
 /// Folders that may be named here: those this node may see, and to an admin every one.
-fn known_folders(shared: &Shared, policy: &Policy) -> Vec<FolderId> {
+pub(super) fn known_folders(shared: &Shared, policy: &Policy) -> Vec<FolderId> {
     let me = shared.mesh.node();
     match policy.is_admin(me) {
         true => policy.folders().map(|(id, _)| id).collect(),

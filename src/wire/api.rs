@@ -17,6 +17,7 @@ mod answer;
 mod audit;
 mod event;
 mod failure;
+mod late;
 mod rules;
 mod text;
 
@@ -28,6 +29,10 @@ pub use answer::{
 pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
 pub use event::{Change, Event, JoinStep, Stamped};
 pub use failure::{Failure, FailureKind};
+pub use late::{
+    KeepLate, Kept, KeptIn, LATE_CHANGES_MAX, Late, LateChange, LateCount, LateIn, LateReason, ReinstateNode,
+    Reinstated,
+};
 pub use rules::{
     ChangeGroup, ChangeRole, ExpelNode, Expelled, FolderRef, GrantRule, Group, GroupStep, MemberLevel, RecoverMesh,
     Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule, RoleChanged, Rule,
@@ -87,6 +92,12 @@ pub enum Request {
     Retire(RetireFolder),
     /// Take back changes that stay on this machine because it may not write there. Answer: `Reverted`.
     Revert(RevertChanges),
+    /// Changes that do not count, such as those that came too late. Answer: `Late`.
+    Late(LateIn),
+    /// Keep such changes after all. Answer: `Kept`.
+    KeepLate(KeepLate),
+    /// Let a node go on that signed two histories. Answer: `Reinstated`.
+    Reinstate(ReinstateNode),
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
     /// The audit log. Answer: a list of `AuditEntry`.
@@ -235,7 +246,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 24] = [
+const ROUTES: [(&str, &str); 27] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -260,6 +271,9 @@ const ROUTES: [(&str, &str); 24] = [
     ("/v1/revert", "POST"),
     ("/v1/recover", "POST"),
     ("/v1/audit", "POST"),
+    ("/v1/late", "POST"),
+    ("/v1/late/keep", "POST"),
+    ("/v1/reinstate", "POST"),
 ];
 
 impl Request {
@@ -290,6 +304,9 @@ impl Request {
             Self::Revert(_) => 21,
             Self::Recover(_) => 22,
             Self::Audit(_) => 23,
+            Self::Late(_) => 24,
+            Self::KeepLate(_) => 25,
+            Self::Reinstate(_) => 26,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -317,6 +334,9 @@ impl Request {
             Self::Revert(ask) => serde_json::to_vec(ask),
             Self::Recover(ask) => serde_json::to_vec(ask),
             Self::Audit(ask) => serde_json::to_vec(ask),
+            Self::Late(ask) => serde_json::to_vec(ask),
+            Self::KeepLate(ask) => serde_json::to_vec(ask),
+            Self::Reinstate(ask) => serde_json::to_vec(ask),
             Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
@@ -354,6 +374,9 @@ impl Request {
             "/v1/revert" => Self::Revert(read(path, body)?),
             "/v1/recover" => Self::Recover(read(path, body)?),
             "/v1/audit" => Self::Audit(read(path, body)?),
+            "/v1/late" => Self::Late(read(path, body)?),
+            "/v1/late/keep" => Self::KeepLate(read(path, body)?),
+            "/v1/reinstate" => Self::Reinstate(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
         })
     }
@@ -438,6 +461,9 @@ mod tests {
             Request::Revert(RevertChanges { folder: "plans".into(), path: None }),
             Request::Recover(RecoverMesh { key: Secret("aaaa".into()), expel: vec!["attic".into()] }),
             Request::Audit(AuditAfter { after: Some(7), limit: 100, refused: true }),
+            Request::Late(LateIn { folder: Some("plans".into()), path: None }),
+            Request::KeepLate(KeepLate { node: "laptop".into(), folder: None, path: None }),
+            Request::Reinstate(ReinstateNode { node: "laptop".into(), folder: Some("plans".into()) }),
         ]
     }
 

@@ -23,6 +23,8 @@ pub const PARENTS_MAX: usize = 64;
 pub const FRONTIERS_MAX: usize = 1024;
 /// Most members of a group. Far above the 50 machines of an office.
 pub const GROUP_MAX: usize = 256;
+/// Most runs of entries that one `Vouch` keeps. A guess: late work comes in few runs.
+pub const RANGES_MAX: usize = 256;
 /// Longest name of a node, folder, group, pass or mesh, in bytes. One file name component.
 pub const NAME_MAX: usize = 255;
 
@@ -299,7 +301,7 @@ pub struct Vouch {
     /// Where.
     pub folder: FolderId,
     /// Which entries.
-    pub ranges: List<Range, 256>,
+    pub ranges: List<Range, RANGES_MAX>,
 }
 
 /// See `Body::Seal`.

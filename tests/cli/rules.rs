@@ -1,9 +1,9 @@
 //! The commands about access rules: what each asks of the node, and how it shows the answer.
 
 use lanyard::wire::api::{
-    AuditEntry, Deed, Expelled, FolderRef, Group, GroupStep, Level, MemberLevel, NodeRef, PathText, Recovered, Renamed,
-    Request, Response, Retired, Reverted, Role, RoleChanged, Rule, Ruled, Rules, Standings, SubjectRef, Thing, Until,
-    UtcTime, Verdict,
+    AuditEntry, Deed, Expelled, FolderRef, Group, GroupStep, Kept, KeptIn, Late, LateChange, LateReason, Level,
+    MemberLevel, NodeRef, PathText, Recovered, Reinstated, Renamed, Request, Response, Retired, Reverted, Role,
+    RoleChanged, Rule, Ruled, Rules, Standings, SubjectRef, Thing, Until, UtcTime, Verdict,
 };
 
 use crate::node::{Node, finish};
@@ -297,4 +297,63 @@ fn audit_tells_what_changed_and_what_was_refused() {
     );
     let Request::Audit(asked) = node.last_asked() else { panic!("no log was asked for") };
     assert_eq!((asked.after, asked.limit, asked.refused), (None, 4, true));
+}
+
+fn late_plan() -> LateChange {
+    LateChange {
+        folder: plans(),
+        path: PathText::from_bytes(b"2026/plan"),
+        deleted: false,
+        node: node("laptop"),
+        at: UtcTime::from_ms(NOON),
+        reason: LateReason::Frozen,
+        why: "front-desk removed laptop, before it had this change".into(),
+    }
+}
+
+#[test]
+fn late_lists_who_changed_what_when_and_why_it_does_not_count() {
+    let gone = LateChange { path: PathText::from_bytes(b"x\x1b"), deleted: true, ..late_plan() };
+    let late = Late { changes: vec![late_plan(), gone], more: 7 };
+    let node = answer(Response::Late(late));
+    insta::assert_snapshot!(text(&node, &["late", "plans/2026"]), @r"
+    CHANGE OF              BY      WHEN              WHY IT DOES NOT COUNT
+    plans/2026/plan        laptop  2026-03-01 09:30  front-desk removed laptop, before it had this change
+    plans/x\x1b (deleted)  laptop  2026-03-01 09:30  front-desk removed laptop, before it had this change
+    and 7 more
+    'lanyard late keep NODE FOLDER/PATH' keeps changes that are wanted after all.
+    ");
+    let Request::Late(asked) = node.last_asked() else { panic!("nothing was asked") };
+    assert_eq!((asked.folder.as_deref(), asked.path), (Some("plans"), Some(PathText::from_bytes(b"2026"))));
+    let json = node.json(&["late"]);
+    assert_eq!(json.as_array().map(Vec::len), Some(2));
+    assert_eq!((&json[0]["reason"], &json[0]["node"]["name"]), (&"frozen".into(), &"laptop".into()));
+
+    let nothing = answer(Response::Late(Late { changes: Vec::new(), more: 0 }));
+    assert_eq!(text(&nothing, &["late"]), "every change that is known here counts\n");
+    let forked = LateChange { reason: LateReason::Forked, ..late_plan() };
+    let forked = answer(Response::Late(Late { changes: vec![forked], more: 0 }));
+    assert!(!text(&forked, &["late"]).contains("late keep"), "what cannot be kept is not offered");
+}
+
+#[test]
+fn late_keep_and_reinstate_say_where() {
+    let paths = vec![PathText::from_bytes(b"2026/plan")];
+    let kept = Kept {
+        node: node("laptop"),
+        folders: vec![KeptIn { folder: plans(), paths, count: 2 }],
+        statements: vec!["ab".repeat(32)],
+    };
+    let keeps = answer(Response::Kept(kept));
+    assert_eq!(
+        text(&keeps, &["late", "keep", "laptop", "plans/2026/"]),
+        "2 changes of laptop in plans kept:\n  2026/plan\n"
+    );
+    let Request::KeepLate(asked) = keeps.last_asked() else { panic!("nothing was asked") };
+    assert_eq!((asked.node.as_str(), asked.folder.as_deref()), ("laptop", Some("plans")));
+    let done = Reinstated { node: node("laptop"), folders: vec![plans()], statements: vec!["ab".repeat(32)] };
+    let goes_on = answer(Response::Reinstated(done));
+    assert_eq!(text(&goes_on, &["reinstate", "laptop"]), "laptop goes on in plans.\n");
+    let Request::Reinstate(asked) = goes_on.last_asked() else { panic!("nothing was asked") };
+    assert_eq!((asked.node.as_str(), asked.folder), ("laptop", None));
 }

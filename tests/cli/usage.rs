@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::node::{Node, below, finish, lanyard, run};
 
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 28] = [
     "up",
     "status",
     "nodes",
@@ -26,6 +26,8 @@ const COMMANDS: [&str; 26] = [
     "retire",
     "recover",
     "revert",
+    "late",
+    "reinstate",
     "audit",
     "wait",
     "events",
@@ -53,7 +55,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
-    let cases: [&[&str]; 40] = [
+    let cases: [&[&str]; 43] = [
         &[],
         &["frobnicate"],
         &["grant", "everyone", "plans"],
@@ -71,6 +73,9 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
         &["rename", "--mesh", "--folder", "a", "b"],
         &["retire"],
         &["revert"],
+        &["late", "keep"],
+        &["late", "plans", "keep"],
+        &["reinstate"],
         &["audit", "--last", "0"],
         &["status", "now"],
         &["status", "--yaml"],
@@ -106,7 +111,7 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
 fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, home) = below(dir.path(), "no node");
-    let cases: [&[&str]; 21] = [
+    let cases: [&[&str]; 24] = [
         &["status"],
         &["nodes"],
         &["invite"],
@@ -127,6 +132,9 @@ fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
         &["retire", "plans"],
         &["recover"],
         &["revert", "plans"],
+        &["late"],
+        &["late", "keep", "attic"],
+        &["reinstate", "attic"],
         &["audit"],
     ];
     for args in cases {

@@ -381,12 +381,23 @@ fn lie(hand: &mut Hand, task: &Value) {
 fn equivocate(hand: &mut Hand, task: &Value) {
     let open = folder(task, "open");
     let heads = hand.heads();
-    let writer = Writer { node: hand.me(), incarnation: 900 };
     let content = text(task, "content").as_bytes().to_vec();
-    let log = Log { writer, first: 1, previous: None, heads: &heads[..1], ms: 1_900_000_000_000 };
-    let entry = hand.entry("two-faced.txt", file(&content), &[(writer, 1)]);
-    let message = hand.push(open, log, &[entry], &[&content]);
-    hand.say(Purpose::Control, vec![message]);
+    // Both histories of the first log are equally long; of the second, one target is shown more.
+    for (incarnation, path, length) in
+        [(900, "two-faced.txt", 1), (901, "long-faced.txt", task["length"].as_u64().expect("a number"))]
+    {
+        let writer = Writer { node: hand.me(), incarnation };
+        let mut previous = None;
+        for number in 1..=length {
+            let heads = &heads[..1];
+            let log = Log { writer, first: number, previous: previous.as_ref(), heads, ms: 1_900_000_000_000 };
+            let entry = hand.entry(path, file(&content), &[(writer, number)]);
+            let message = hand.push(open, log, &[entry], &[&content]);
+            let Message::BatchPush(push) = &message else { unreachable!("a push") };
+            previous = Some(Batch::open(push.header.clone()).expect("its own batch"));
+            hand.say(Purpose::Control, vec![message]);
+        }
+    }
 }
 
 // ---- the tests --------------------------------------------------------------------------------------------------
@@ -513,4 +524,82 @@ fn a_member_that_lies_in_every_way_changes_nothing_and_learns_nothing() {
     for (what, needle) in needles {
         assert!(!has(needle), "{what} that it may not read was sent to it");
     }
+}
+
+#[test]
+fn who_shows_two_histories_is_found_out_and_everybody_holds_the_same() {
+    let Some(lab) = Lab::open("equivocation") else { return };
+    let (h1, h2, h3) = (lab.host(), lab.host(), lab.host());
+    let (mut a, mut b, mut m) = (h1.node("front-desk"), h2.node("workshop"), h3.node("mallory"));
+    fs::write(a.mkdir("Open").join("hello.txt"), "hello from the office").expect("a file");
+    a.up(&["Open"]);
+    b.up(&[]);
+    a.admit(&b, &["--into", &b.path("In").display().to_string()]);
+    m.up(&[]);
+    a.admit(&m, &["--no-folders"]);
+    let (here, there) = (a.path("Open"), b.path("In/Open"));
+    eventually("it arrives", CONVERGE_MAX, || tree::same(&here, &there));
+    eventually("the hostile member knows of it", CONVERGE_MAX, || {
+        if m.folder("Open").is_null() { Err("not yet".to_owned()) } else { Ok(()) }
+    });
+    m.stop();
+
+    // Each is shown its history while it cannot compare.
+    lab.partition(&h1, &h2);
+    let record = lab.dir().join("record");
+    for (node, content, length) in [(&a, "this to the front desk", 1), (&b, "that to the workshop", 3)] {
+        let task = json!({
+            "do": "equivocate",
+            "home": m.home(),
+            "record": record,
+            "mesh": a.mesh().expect("a mesh"),
+            "victim": node.id(),
+            "target": format!("{}:47474", node.host.address()),
+            "open": id_of(&a, "Open"),
+            "content": content,
+            "length": length,
+        });
+        finish(hand(m.host, &task), &format!("the hand, to {}", node.name)).ok();
+    }
+    for (root, content) in [(&here, "this to the front desk"), (&there, "that to the workshop")] {
+        for name in ["two-faced.txt", "long-faced.txt"] {
+            eventually("the control: each believes what it is shown", CONVERGE_MAX, || {
+                let found = fs::read_to_string(root.join(name)).unwrap_or_default();
+                if found == content { Ok(()) } else { Err(format!("{name}: {found:?}")) }
+            });
+        }
+    }
+    // What an honest node does on top of it must not wait for the other history.
+    fs::write(there.join("long-faced.txt"), "edited by the workshop").expect("a file");
+    b.lanyard(&["wait", "--timeout", "60s"]).ok();
+    fs::write(there.join("honest.txt"), "after it").expect("a file");
+
+    lab.heal();
+    let names = |root: &std::path::Path| -> Vec<String> {
+        tree::listing(root).into_iter().map(|item| String::from_utf8(item.path).expect("UTF-8")).collect()
+    };
+    for root in [&here, &there] {
+        eventually("neither history counts, honest work does", CONVERGE_MAX, || {
+            let names = names(root);
+            if names == ["hello.txt", "honest.txt", "long-faced.txt"] { Ok(()) } else { Err(format!("{names:?}")) }
+        });
+    }
+    for node in [&a, &b] {
+        node.lanyard(&["wait", "--timeout", "60s"]).ok();
+    }
+    tree::same(&here, &there).expect("both hold the same");
+    assert_eq!(fs::read_to_string(here.join("long-faced.txt")).ok().as_deref(), Some("edited by the workshop"));
+    for node in [&a, &b] {
+        let audit = node.lanyard(&["audit", "--json"]).stdout;
+        assert!(audit.contains("showed that mallory signed two histories"), "on {}: {audit}", node.name);
+        let late = node.json(&["late", "Open"]);
+        let late = late.as_array().expect("an array");
+        assert!(late.iter().any(|change| change["path"] == "two-faced.txt"), "on {}: {late:?}", node.name);
+        assert!(late.iter().all(|change| change["reason"] == "forked"), "on {}: {late:?}", node.name);
+    }
+    let said = a.lanyard(&["folders"]).ok();
+    assert!(said.stdout.contains("mallory signed two histories"), "{said}");
+    a.lanyard(&["late", "keep", "mallory", "Open"]).exits(1).names("two histories");
+    b.lanyard(&["reinstate", "mallory"]).exits(4).names("front-desk");
+    a.lanyard(&["reinstate", "workshop"]).exits(1).names("workshop");
 }

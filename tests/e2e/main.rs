@@ -10,6 +10,7 @@ mod lab;
 mod node;
 mod tree;
 
+mod backup;
 mod bad_input;
 mod browse;
 mod conflicts;

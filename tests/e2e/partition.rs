@@ -84,3 +84,76 @@ fn what_an_expelled_admin_did_behind_a_cut_is_undone_on_every_node_and_kept_on_i
     let kept = h3.sh(&format!("grep -rl \"the laptop's plan\" '{}'", there.join(".lanyard/versions").display()));
     assert!(!kept.stdout.is_empty(), "what was undone is kept in the versions: {kept}");
 }
+
+#[test]
+fn late_work_is_listed_and_what_an_admin_keeps_counts_on_every_node() {
+    let Some(lab) = Lab::open("partition: late") else { return };
+    let (h1, h2, h3) = (lab.host(), lab.host(), lab.host());
+    let (mut a, mut b, mut c) = (h1.node("front-desk"), h2.node("laptop"), h3.node("workshop"));
+    for node in [&a, &b, &c] {
+        node.mkdir("Shared");
+    }
+    let (here, lost, there) = (a.path("Shared"), b.path("Shared"), c.path("Shared"));
+    fs::write(here.join("plan"), "first plan").expect("a file");
+    fs::write(here.join("list"), "first list").expect("a file");
+    a.up(&["Shared"]);
+    b.up(&["Shared"]);
+    c.up(&["Shared"]);
+    a.admit(&b, &[]);
+    a.admit(&c, &[]);
+    for tree in [&lost, &there] {
+        eventually("in step", CONVERGE_MAX, || tree::same(&here, tree));
+    }
+    for node in [&a, &b, &c] {
+        node.lanyard(&["wait", "--timeout", "60s"]).ok();
+    }
+    assert_eq!(a.json(&["late"]), serde_json::json!([]), "nothing is late yet");
+    a.lanyard(&["late", "keep", "laptop"]).exits(1).names("laptop");
+    a.lanyard(&["late", "keep", "nobody"]).exits(1).names("nobody");
+    a.lanyard(&["late", "Nowhere"]).exits(1).names("Nowhere");
+
+    // The workshop hears of the late work before it hears of the removal.
+    lab.partition(&h1, &h2);
+    lab.partition(&h1, &h3);
+    a.lanyard(&["expel", "laptop"]).ok();
+    for text in ["draft of the laptop", "the laptop's plan"] {
+        fs::write(lost.join("plan"), text).expect("a file");
+        eventually("the workshop follows", CONVERGE_MAX, || is(&there.join("plan"), Some(text)));
+    }
+    fs::write(lost.join("list"), "the laptop's list").expect("a file");
+    eventually("the workshop follows the laptop", CONVERGE_MAX, || tree::same(&lost, &there));
+    lab.heal();
+    for root in [&here, &there] {
+        eventually("the late work is undone", CONVERGE_MAX, || is(&root.join("plan"), Some("first plan")));
+        eventually("the late work is undone", CONVERGE_MAX, || is(&root.join("list"), Some("first list")));
+    }
+
+    for node in [&a, &c] {
+        eventually("it is listed", CONVERGE_MAX, || {
+            let late = node.json(&["late", "Shared"]);
+            let changes = late.as_array().cloned().unwrap_or_default();
+            let paths: Vec<&str> = changes.iter().filter_map(|change| change["path"].as_str()).collect();
+            let sound = changes.iter().all(|c| c["node"]["name"] == "laptop" && c["reason"] == "frozen");
+            if paths == ["list", "plan", "plan"] && sound { Ok(()) } else { Err(late.to_string()) }
+        });
+        let said = node.lanyard(&["status"]).ok().stdout;
+        assert!(said.contains("3 changes of laptop came too late: 'lanyard late' lists them"), "{said}");
+    }
+    let said = a.lanyard(&["late"]).ok().stdout;
+    assert!(said.contains("front-desk removed laptop"), "{said}");
+    c.lanyard(&["late", "keep", "laptop", "Shared/plan"]).exits(4).names("front-desk");
+    a.lanyard(&["late", "keep", "laptop", "Shared/nothing"]).exits(1).names("Shared/nothing");
+    let kept = a.json(&["late", "keep", "laptop", "Shared/plan"]);
+    assert_eq!((&kept["folders"][0]["count"], &kept["node"]["name"]), (&2.into(), &"laptop".into()), "{kept}");
+    for root in [&here, &there] {
+        eventually("what was kept is there", CONVERGE_MAX, || is(&root.join("plan"), Some("the laptop's plan")));
+    }
+    for node in [&a, &c] {
+        node.lanyard(&["wait", "--timeout", "60s"]).ok();
+        let late = node.json(&["late", "Shared"]);
+        assert_eq!(late.as_array().map(Vec::len), Some(1), "only the list is still late: {late}");
+    }
+    for root in [&here, &there] {
+        is(&root.join("list"), Some("first list")).expect("what was not kept stays undone");
+    }
+}

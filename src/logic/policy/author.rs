@@ -13,7 +13,8 @@ use crate::base::{FolderId, GroupId, Hlc, Level, NodeId, RelPath, Role, Statemen
 use crate::wire::codec::List;
 use crate::wire::statement::{
     Admit, Body, CreateFolder, Eligible, Expel, FRONTIERS_MAX, FolderFrontier, Fork, Found, Grant, Group, Head, Name,
-    Named, PARENTS_MAX, Range, Reinstate, Rename, RetireFolder, Revoke, Seal, SetRole, Statement, Subject, Vouch,
+    Named, PARENTS_MAX, RANGES_MAX, Range, Reinstate, Rename, RetireFolder, Revoke, Seal, SetRole, Statement, Subject,
+    Vouch,
 };
 
 /// Why this node may not sign a statement. Nothing was signed.
@@ -57,9 +58,9 @@ pub enum PlanRefused {
     /// The rule would end before it begins.
     #[error("the rule would end in the past")]
     Past,
-    /// A vouch names too much at once, or nothing.
-    #[error("between 1 and 256 runs of entries can be kept at once, this names {0}")]
-    Ranges(usize),
+    /// A vouch names nothing.
+    #[error("there is nothing to keep")]
+    NothingToKeep,
     /// The last admin cannot go while others stay.
     #[error("this is the only admin; name another first")]
     LastAdmin,
@@ -352,18 +353,40 @@ pub fn plan_eligible(policy: &Policy, me: NodeId, node: NodeId, priority: Option
     Ok(Body::Eligible(Eligible { node, priority }))
 }
 
-/// Keeps entries that do not count: late work above a freeze. What is above a fork cannot be kept.
+/// Keeps entries that do not count: late work above a freeze. What is above a fork cannot be kept. Each of `entries` is a
+/// range; ranges that follow each other become one, and more than `RANGES_MAX` take several statements.
 pub fn plan_vouch(
     policy: &Policy,
     me: NodeId,
     folder: FolderId,
-    ranges: Vec<Range>,
+    entries: Vec<Range>,
     now_ms: u64,
-) -> Result<Body, PlanRefused> {
+) -> Result<Vec<Body>, PlanRefused> {
     must_manage(policy, me, folder, &RelPath::root(), now_ms)?;
-    let count = ranges.len();
-    let ranges = List::new(ranges).filter(|ranges| !ranges.is_empty()).ok_or(PlanRefused::Ranges(count))?;
-    Ok(Body::Vouch(Vouch { folder, ranges }))
+    let runs = runs(entries);
+    if runs.is_empty() {
+        return Err(PlanRefused::NothingToKeep);
+    }
+    let vouch = |ranges: &[Range]| Body::Vouch(Vouch { folder, ranges: List::truncated(ranges.to_vec()) });
+    Ok(runs.chunks(RANGES_MAX).map(vouch).collect())
+}
+
+/// Ranges without overlaps or gaps between neighbours. A longer run is pinned by the batch that holds its end: the
+/// headers before it in the log hang on that one.
+fn runs(mut entries: Vec<Range>) -> Vec<Range> {
+    entries.sort_by_key(|range| (range.writer, range.first, range.last));
+    let mut runs: Vec<Range> = Vec::new();
+    for range in entries {
+        match runs.last_mut() {
+            Some(run) if run.writer == range.writer && range.first <= run.last.saturating_add(1) => {
+                if range.last > run.last {
+                    (run.last, run.batch) = (range.last, range.batch);
+                }
+            }
+            _ => runs.push(range),
+        }
+    }
+    runs
 }
 
 /// Seals a statement: see `Judge::seals_due`, which also gives the frontiers to sign it with.
@@ -507,5 +530,38 @@ mod tests {
         assert_eq!(plan(node(98), &[]), Err(PlanRefused::OtherRecoveryKey("office".into())));
         assert_eq!(plan(node(99), &[node(7)]), Err(PlanRefused::NoSuchMember(node(7))));
         assert_eq!(plan(node(99), &[node(2)]), Err(PlanRefused::RemovesItself));
+    }
+
+    #[test]
+    fn late_work_is_named_in_runs_and_a_statement_holds_at_most_256_of_them() {
+        use crate::base::BatchHash;
+        let writer = |n| Writer { node: node(n), incarnation: 1 };
+        let one =
+            |n: u8, seq: u64| Range { writer: writer(n), first: seq, last: seq, batch: BatchHash([seq as u8; 32]) };
+        let run = |n: u8, first: u64, last: u64| Range { first, ..one(n, last) };
+        assert_eq!(runs(vec![one(1, 3), one(1, 2), one(1, 7), one(1, 4), one(1, 4)]), [run(1, 2, 4), one(1, 7)]);
+        let mut of_two = runs(vec![one(2, 5), one(3, 6), one(2, 4)]);
+        of_two.sort_by_key(|range| range.first);
+        assert_eq!(of_two, [run(2, 4, 5), one(3, 6)], "logs are not mixed");
+
+        let mut set = office();
+        say(&mut set, 1, Body::CreateFolder(CreateFolder { name: Name::new("plans").expect("short") }));
+        let folder = FolderId(set.heads()[0].0);
+        let policy = evaluate(&set);
+        let apart: Vec<Range> = (1..=300).map(|n| one(2, 2 * n)).collect();
+        let bodies = plan_vouch(&policy, node(1), folder, apart, 0).expect("the founder may");
+        let lengths: Vec<usize> = bodies
+            .iter()
+            .map(|body| match body {
+                Body::Vouch(vouch) => vouch.ranges.len(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(lengths, [256, 44]);
+        assert_eq!(plan_vouch(&policy, node(1), folder, Vec::new(), 0), Err(PlanRefused::NothingToKeep));
+        assert!(matches!(
+            plan_vouch(&policy, node(2), folder, vec![one(2, 1)], 0),
+            Err(PlanRefused::MayNotManage { .. })
+        ));
     }
 }

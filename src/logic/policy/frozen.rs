@@ -332,8 +332,18 @@ fn a_node_that_knows_of_its_fork_goes_on_once_it_is_reinstated() {
     say(&mut set, 1, reinstate(writer(5)));
     assert_eq!(verdict(&set), Err(VoidEntry::Suspended(proof.id())));
     assert!(!may_go_on(&set, next));
+    let waiting = |set: &StatementSet| Judge::new(Arc::new(set.clone())).not_reinstated(folder);
+    assert_eq!(waiting(&set), [writer(4)].into());
+    let mut apart = set.clone();
     say(&mut set, 1, reinstate(writer(4)));
     assert_eq!(verdict(&set), Ok(()));
+    assert!(waiting(&set).is_empty());
+    // Another proof, by who did not have the first one's end of it yet, takes nothing back.
+    let again = Fork::of(&batch(folder, &set, 4, 4, 3, 1), &batch(folder, &set, 4, 4, 3, 3)).expect("two histories");
+    let again = say(&mut apart, 5, Body::Fork(again));
+    set.insert(again).expect("fits");
+    assert_eq!(verdict(&set), Ok(()));
+    assert!(waiting(&set).is_empty());
     assert!(may_go_on(&set, next) && !may_go_on(&set, writer(4)), "the forked log itself is over");
 }
 

@@ -263,6 +263,22 @@ impl Judge {
         forks.min_by_key(|(_, _, common)| *common).map(|(slot, _, common)| (self.set().statement(*slot).id(), *common))
     }
 
+    /// Logs of a folder that forked and whose nodes nobody has let go on since.
+    pub fn not_reinstated(&self, folder: FolderId) -> BTreeSet<Writer> {
+        let forks = self.it.forks.get(&folder).map(Vec::as_slice).unwrap_or_default();
+        let logs = forks.iter().map(|(_, of, _)| *of);
+        logs.filter(|of| !self.is_reinstated(folder, *of, &|_| true)).collect()
+    }
+
+    /// Whether somebody who may let the node of a forked log go on. A proof that comes after that, of whom the first one
+    /// had not reached yet or who means harm, says nothing new: the log was over already.
+    fn is_reinstated(&self, folder: FolderId, log: Writer, seen: &dyn Fn(Slot) -> bool) -> bool {
+        let proofs = || self.it.forks.get(&folder).into_iter().flatten().filter(|(_, of, _)| *of == log);
+        let knew_one = |slot: Slot| proofs().any(|(proof, _, _)| self.set().before(*proof, slot));
+        let reinstated = self.it.reinstated.get(&folder).into_iter().flatten();
+        reinstated.into_iter().any(|(slot, of)| *of == log && seen(*slot) && knew_one(*slot))
+    }
+
     /// Whether what this log says next can count, as far as forks go: it has none, and its node was reinstated after
     /// every one it had.
     pub fn may_go_on(&self, folder: FolderId, writer: Writer) -> bool {
@@ -347,10 +363,8 @@ impl Judge {
     fn suspended(&self, view: &View, writer: Writer) -> Option<StatementId> {
         let seen = |slot: Slot| self.set().is_within(&view.closure, slot);
         let forks = self.it.forks.get(&view.folder)?;
-        let reinstated = self.it.reinstated.get(&view.folder).map(Vec::as_slice).unwrap_or_default();
         let open = forks.iter().find(|(fork, of, _)| {
-            let again = |(slot, whom): &(Slot, Writer)| whom == of && seen(*slot) && self.set().before(*fork, *slot);
-            of.node == writer.node && *of != writer && seen(*fork) && !reinstated.iter().any(again)
+            of.node == writer.node && *of != writer && seen(*fork) && !self.is_reinstated(view.folder, *of, &seen)
         });
         open.map(|(fork, _, _)| self.set().statement(*fork).id())
     }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::{EntryId, Head, Index, Look, PathRecord, Result};
 use super::reconcile;
-use crate::base::{NodeId, RelPath};
+use crate::base::{NodeId, RelPath, Writer};
 use crate::wire::batch::{Batch, Header};
 use crate::wire::message::HoleReason;
 
@@ -23,6 +23,11 @@ const PAGE: usize = 1024;
 pub trait Verdicts {
     /// Whether entry `seq` of a batch, which is about `path`, counts.
     fn counts(&self, header: &Header, seq: u64, path: &RelPath, index: &dyn Look) -> Result<bool>;
+
+    /// The last number that both histories of a forked log share; `None`: it has one history, as far as is known.
+    fn common(&self, _log: Writer) -> Option<u64> {
+        None
+    }
 }
 
 /// What changed.
@@ -216,7 +221,7 @@ mod tests {
 
     use super::*;
     use crate::base::time::HlcClock;
-    use crate::base::{ContentId, FileInfo, FileTime, FolderId, Kind, Level, MeshId, Writer};
+    use crate::base::{ContentId, FileInfo, FileTime, FolderId, Kind, Level, MeshId};
     use crate::logic::sync::index::MemoryIndex;
     use crate::logic::sync::local_only::{regain, take_back};
     use crate::logic::sync::reconcile::Target;
@@ -380,5 +385,32 @@ mod tests {
         let done = rejudge(&mut one, &LATE, writer(1).node).expect("memory");
         assert_eq!(done.missing, [old]);
         assert_eq!(one.holes_to_ask(9).expect("memory"), [old]);
+    }
+
+    #[test]
+    fn what_has_seen_a_history_that_never_arrives_waits_only_until_the_fork_is_known() {
+        struct Forked(Option<u64>);
+        impl Verdicts for Forked {
+            fn counts(&self, header: &Header, seq: u64, _: &RelPath, _: &dyn Look) -> Result<bool> {
+                Ok(header.writer != writer(1) || seq <= self.0.unwrap_or(u64::MAX))
+            }
+            fn common(&self, log: Writer) -> Option<u64> {
+                self.0.filter(|_| log == writer(1))
+            }
+        }
+        // Node 1 signed a second save, which only node 2 was shown; node 2 saves on top of it.
+        let (mut one, mut two, mut three) = (MemoryIndex::default(), MemoryIndex::default(), MemoryIndex::default());
+        let first = save(&mut one, 1, Some(1), &OPEN);
+        take(&mut two, &first);
+        take(&mut three, &first);
+        take(&mut two, &save(&mut one, 1, Some(2), &OPEN));
+        put_all(&mut two);
+        let edit = save(&mut two, 2, Some(3), &OPEN);
+        let entries = || edit[0].entries.iter().cloned().enumerate().collect();
+        let mut offer = |verdicts: &Forked| {
+            replica::receive(&mut three, IDS, verdicts, &edit[0].batch, entries(), &[]).expect("sound")
+        };
+        assert_eq!(offer(&Forked(None)), replica::Received::Early);
+        assert!(matches!(offer(&Forked(Some(1))), replica::Received::Taken(_)));
     }
 }

@@ -558,7 +558,7 @@ pub fn receive(
         return Ok(Received::Forked);
     }
     for (at, salted) in &entries {
-        if has_seen_more(index, writer, header.first + *at as u64, &salted.entry.version)? {
+        if has_seen_more(index, verdicts, (writer, header.first + *at as u64), &salted.entry.version)? {
             return Ok(Received::Early);
         }
     }
@@ -610,12 +610,19 @@ pub fn receive(
     if changed.is_empty() && fills { Ok(Received::Known) } else { Ok(Received::Taken(changed)) }
 }
 
-/// Whether a version names entries that did not arrive yet; the writer's own earlier ones did.
-fn has_seen_more(index: &dyn Index, own: Writer, number: u64, version: &VersionVector) -> Result<bool> {
+/// Whether a version names entries that did not arrive yet; the writer's own earlier ones did. What is above a fork
+/// may never arrive: only one of the histories is taken anywhere, and neither counts.
+fn has_seen_more(
+    index: &dyn Index,
+    verdicts: &dyn Verdicts,
+    (own, number): (Writer, u64),
+    version: &VersionVector,
+) -> Result<bool> {
     debug_assert!(version.components().len() <= VERSION_MAX);
     for (writer, seen) in version.components() {
         let arrived = if *writer == own { number } else { index.frontier(*writer)?.map_or(0, |f| f.seq) };
-        if *seen > arrived {
+        let common = verdicts.common(*writer).unwrap_or(u64::MAX);
+        if (*seen).min(common) > arrived {
             return Ok(true);
         }
     }

@@ -228,15 +228,21 @@ impl Peers {
         Ok(())
     }
 
-    /// Whether every peer was asked and answered, has all that we have, and we have all that it has.
-    pub(super) fn in_step(&self, ours: &[Frontier]) -> bool {
-        let covers = |a: &[Frontier], b: &[Frontier]| {
-            b.iter().all(|theirs| a.iter().any(|f| f.writer == theirs.writer && f.seq >= theirs.seq))
-        };
-        self.peers
-            .values()
-            .all(|peer| peer.has.is_some() && covers(&peer.reported, ours) && covers(ours, &peer.reported))
+    /// Whether every peer was asked and answered, has all that we have, and we have all that it has. Of a log that
+    /// forked only what both histories share counts, up to `common`: of the rest each may hold another one.
+    pub(super) fn in_step(&self, ours: &[Frontier], common: &dyn Fn(Writer) -> Option<u64>) -> bool {
+        self.peers.values().all(|peer| {
+            peer.has.is_some() && covers(&peer.reported, ours, common) && covers(ours, &peer.reported, common)
+        })
     }
+}
+
+/// Whether logs that reach as far as `a` hold everything that matters of those that reach as far as `b`.
+fn covers(a: &[Frontier], b: &[Frontier], common: &dyn Fn(Writer) -> Option<u64>) -> bool {
+    b.iter().all(|wanted| {
+        let seq = wanted.seq.min(common(wanted.writer).unwrap_or(u64::MAX));
+        seq == 0 || a.iter().any(|f| f.writer == wanted.writer && f.seq >= seq)
+    })
 }
 
 /// The first batch here that a peer lacks, as an arrival number.
@@ -345,4 +351,26 @@ pub(super) fn answer_wants(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::BatchHash;
+
+    #[test]
+    fn of_a_forked_log_only_what_both_histories_share_is_waited_for() {
+        let at = |n: u8, seq| {
+            let writer = Writer { node: NodeId([n; 32]), incarnation: 1 };
+            Frontier { writer, seq, batch: BatchHash([0; 32]) }
+        };
+        let forked = at(1, 0).writer;
+        let (none, at_three) = (|_| None, |writer| (writer == forked).then_some(3));
+        let at_zero = |writer| (writer == forked).then_some(0);
+        assert!(!covers(&[at(1, 5)], &[at(1, 6)], &none));
+        assert!(covers(&[at(1, 3)], &[at(1, 6)], &at_three));
+        assert!(!covers(&[at(1, 2)], &[at(1, 6)], &at_three), "what is below the fork is still lacking");
+        assert!(covers(&[], &[at(1, 6)], &at_zero), "nothing is shared");
+        assert!(!covers(&[at(1, 6)], &[at(2, 1)], &at_three), "other logs are waited for as ever");
+    }
 }

@@ -4,7 +4,7 @@
 use tracing::{debug, info, warn};
 
 use super::worker::{NOTE_INCARNATION, TurnError, VERSIONS_KEEP_MS, Worker};
-use crate::base::{Level, RelPath, Writer};
+use crate::base::{Level, NodeId, RelPath, Writer};
 use crate::logic::policy::{PlanRefused, plan_fork};
 use crate::logic::sync::index::{EntryId, Index, IndexError};
 use crate::logic::sync::local_only;
@@ -14,7 +14,7 @@ use crate::node::mesh::MeshError;
 use crate::shell::{clock, entropy};
 use crate::wire::batch::Batch;
 use crate::wire::codec::List;
-use crate::wire::message::{EntryWant, Message};
+use crate::wire::message::{EntryWant, Frontiers, Message};
 use crate::wire::statement::{Body, Fork};
 
 /// Note in the index: the folder's history was merged, or begins here.
@@ -75,18 +75,38 @@ impl Worker {
         self.setup.store.write(true, |index| index.put_note(NOTE_INCARNATION, &incarnation.to_be_bytes()))?;
         self.writer = Writer { node: self.writer.node, incarnation };
         warn!(folder = %self.setup.name, "this node has signed two histories: it goes on under a new incarnation");
-        self.problem(
-            "this node has signed two histories, as after a restored backup; an admin must reinstate it".into(),
-        );
+        Ok(())
+    }
+
+    /// A log that has another batch at a peer than here is another history: the peer is asked for that batch. Nobody
+    /// would send it unasked, where both reach equally far.
+    pub(super) fn ask_other_histories(&mut self, from: NodeId, said: &Frontiers) -> Result<(), TurnError> {
+        let Some(link) = self.peers.get_mut(from).map(|peer| peer.link.clone()) else { return Ok(()) };
+        let wanted = self.setup.store.read(|look| {
+            let mut wanted = Vec::new();
+            for theirs in said.frontiers.iter().filter(|theirs| !self.rules.is_forked(theirs.writer)) {
+                if look.frontier(theirs.writer)?.is_none_or(|ours| ours == *theirs || ours.seq < theirs.seq) {
+                    continue;
+                }
+                let here = look.batch_of(EntryId { writer: theirs.writer, seq: theirs.seq })?;
+                if here.is_some_and(|(_, batch)| batch.hash() != theirs.batch) {
+                    wanted.push(*theirs);
+                }
+            }
+            Ok::<_, IndexError>(wanted)
+        })?;
+        for theirs in wanted {
+            let numbers = List::truncated(vec![theirs.seq]);
+            let want = EntryWant { folder: self.setup.folder, writer: theirs.writer, numbers };
+            // A full queue: it is asked again at its next word.
+            let _ = link.try_send(Message::EntryWant(want));
+        }
         Ok(())
     }
 
     /// Two histories under one signature: signs the proof, or asks for the batch that begins the difference.
     pub(super) fn prove_fork(&mut self, index: &dyn Index, batch: &Batch) -> Result<(), IndexError> {
         let header = batch.header();
-        if self.rules.is_forked(header.writer) {
-            return Ok(());
-        }
         let known = index.batch_of(EntryId { writer: header.writer, seq: header.first })?;
         if let Some(fork) = known.and_then(|(_, known)| Fork::of(&known, batch)) {
             self.forks.push(fork);

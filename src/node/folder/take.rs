@@ -109,6 +109,10 @@ impl Worker {
             Ok(Received::Known) => Ok(Taken::No),
             Ok(Received::Early) => Ok(Taken::Early),
             Ok(Received::Forked) => {
+                // What is known already is not said again at every batch; `folders` goes on saying it.
+                if self.rules.is_forked(batch.header().writer) {
+                    return Ok(Taken::No);
+                }
                 self.prove_fork(index, &batch)?;
                 let writer = batch.header().writer.node;
                 warn!(folder = %self.setup.name, node = %writer.short(), "two histories under one signature; the second one is not taken");
@@ -118,7 +122,6 @@ impl Worker {
                     "sent a second history of its folder's changes",
                     "one signature, two histories",
                 );
-                self.problem(format!("node {} signed two histories; what came second is not taken", writer.short()));
                 Ok(Taken::No)
             }
             Err(Reject::Index(error)) => Err(error),

@@ -279,6 +279,7 @@ impl Worker {
                     let frontiers = self.setup.store.read(|look| look.frontiers())?;
                     let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
                 }
+                self.ask_other_histories(from, &said)?;
                 if said.complete && self.history.is_none() {
                     self.history = Some(said.frontiers.into_vec());
                 }
@@ -483,7 +484,7 @@ impl Worker {
             && !self.report_due;
         let (needs, ours) =
             self.setup.store.read(|look| Ok::<_, IndexError>((look.need_count()?, look.frontiers()?)))?;
-        if quiet && needs == 0 && self.peers.in_step(&ours) {
+        if quiet && needs == 0 && self.peers.in_step(&ours, &|log| self.rules.common(log)) {
             for waiter in self.waiters.drain(..) {
                 // Who waits no more needs no answer.
                 let _ = waiter.try_send(());

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Expelled, Group, PathText, Recovered, Renamed, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime,
+    AuditEntry, Expelled, Group, Kept, Late, LateCount, PathText, Recovered, Reinstated, Renamed, Retired, Reverted,
+    RoleChanged, Ruled, Rules, UtcTime,
 };
 use crate::base::{Level, Role};
 
@@ -57,6 +58,12 @@ pub enum Response {
     Recovered(Recovered),
     /// To `Request::Audit`.
     Audit(Vec<AuditEntry>),
+    /// To `Request::Late`.
+    Late(Late),
+    /// To `Request::KeepLate`.
+    Kept(Kept),
+    /// To `Request::Reinstate`.
+    Reinstated(Reinstated),
 }
 
 /// Files and bytes.
@@ -222,6 +229,12 @@ pub struct Folder {
     /// Changes made here that are not spread, because this node may not write there.
     #[serde(default)]
     pub local_only: u64,
+    /// Changes that came too late and do not count, by who made them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<LateCount>,
+    /// Members that signed two histories of the folder: what they change waits until they are reinstated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forked: Vec<NodeRef>,
     /// The paths inside that are received here; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PathText>,
