@@ -161,6 +161,11 @@ impl FolderRules {
         self.suspended = (!may).then_some(writer.node);
     }
 
+    /// Whether what this node writes stays local because its log forked.
+    pub(super) fn is_suspended(&self, node: NodeId) -> bool {
+        self.suspended == Some(node)
+    }
+
     /// Whether all of these statements are here.
     pub(super) fn knows(&self, heads: &[StatementId]) -> bool {
         self.judge.as_ref().is_some_and(|judge| heads.iter().all(|id| judge.set().contains(id)))

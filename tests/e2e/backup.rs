@@ -90,6 +90,8 @@ fn after_a_restored_backup_nothing_is_lost_and_once_reinstated_the_machine_goes_
     b.lanyard(&["wait", "--timeout", "60s"]).ok();
     a.lanyard(&["wait", "--timeout", "60s"]).ok();
     assert!(!here.join("waits").exists(), "it is not spread yet");
+    let noted = b.lanyard(&["audit", "--refused"]).stdout;
+    assert!(noted.contains("until an admin reinstates it"), "{noted}");
     c.lanyard(&["reinstate", "laptop", "Shared"]).exits(4).names("front-desk");
     let done = a.json(&["reinstate", "laptop", "Shared"]);
     assert_eq!(done["folders"][0]["name"], "Shared", "{done}");

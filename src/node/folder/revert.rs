@@ -12,8 +12,12 @@ impl Worker {
         for name in names {
             let (shared, folder) = (&self.setup.shared, self.setup.folder);
             let text = format!("changed {}/{name} on this machine", self.setup.name);
-            let why = "this machine may not write there: the change stays here and is not spread";
             let me = shared.mesh.node();
+            let why = if self.rules.is_suspended(me) {
+                "this machine signed two histories: the change stays here until an admin reinstates it"
+            } else {
+                "this machine may not write there: the change stays here and is not spread"
+            };
             shared.refuse(Refusal::new(Deed::Write, text, why).by(me).folder(folder).path(name));
         }
     }
