@@ -51,7 +51,7 @@ fn read_key(context: &Context) -> Result<Secret, Failure> {
     let mut key = Secret(String::new());
     let input = std::io::stdin();
     if input.is_terminal() {
-        context.screen.aside("Type the recovery key, seven groups of eight letters and digits, on one line:");
+        context.screen.aside("Type the recovery key, 24 words, on one line:");
         input.read_line(&mut key.0).map_err(cannot)?;
     } else {
         input.lock().take(KEY_BYTES_MAX).read_to_string(&mut key.0).map_err(cannot)?;

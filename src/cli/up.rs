@@ -12,6 +12,9 @@ use crate::wire::api::{Failure, Founded, Shared, Standing, Started};
 use super::screen::{Screen, Stop, plain};
 use super::{Context, Outcome};
 
+/// Words of the recovery key in a line: as many as are written down at a glance.
+const KEY_LINE_WORDS: usize = 6;
+
 /// Run this machine's node, here, until it is told to end (Ctrl-C)
 ///
 /// The first start makes the node's key. Each PATH is shared; if this machine is in no mesh yet, that founds one.
@@ -119,7 +122,10 @@ pub(super) fn print_founded(screen: &Screen, founded: &Founded) -> Result<(), St
         screen
             .line("Write its recovery key on paper and keep it safe. It is shown only now, and takes the mesh back")?;
         screen.line("should every admin's machine be lost:")?;
-        screen.line(format_args!("  {}", plain(key)))?;
+        let words: Vec<&str> = key.split_whitespace().collect();
+        for line in words.chunks(KEY_LINE_WORDS) {
+            screen.line(format_args!("  {}", plain(&line.join(" "))))?;
+        }
     }
     Ok(())
 }

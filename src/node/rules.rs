@@ -217,7 +217,7 @@ pub(super) async fn recover(shared: &Arc<Shared>, ask: RecoverMesh) -> Result<Re
     let key = RecoveryKey::from_text(&ask.key.0).map_err(|error| {
         Failure::usage("the recovery key cannot be read")
             .because(&error)
-            .hint("type it as it was printed: seven groups of eight; blanks, dashes and letter case do not matter")
+            .hint("type its 24 words as they were printed; line ends, commas and letter case do not matter")
     })?;
     let expelled: Vec<NodeId> =
         ask.expel.iter().map(|wanted| find_node(&policy, wanted)).collect::<Result<_, _>>().map_err(unclear)?;
