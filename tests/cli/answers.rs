@@ -9,7 +9,7 @@ use lanyard::wire::api::{
     Peer, Request, Response, Role, Shared, Standing, Status, Term, ThisNode, UtcTime, Waited,
 };
 
-use crate::node::{Node, finish};
+use crate::node::{Node, answer, finish, text};
 
 const ID: &str = "aaaaaaaa-bbbbbbbb-cccccccc-dddddddd-eeeeeeee-ffffffff-gggggggg";
 /// 2026-03-01 09:30 UTC.
@@ -60,17 +60,6 @@ fn status() -> Status {
             hint: Some("free 40 MB".into()),
         }],
     }
-}
-
-fn answer(response: Response) -> Node {
-    Node::answering(move |_| Ok(response.clone()))
-}
-
-/// Runs a command for people; it succeeds and says nothing on stderr.
-fn text(node: &Node, args: &[&str]) -> String {
-    let ran = node.run(args);
-    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{args:?}");
-    ran.stdout
 }
 
 #[test]

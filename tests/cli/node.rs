@@ -152,3 +152,15 @@ pub fn below(dir: &Path, name: &str) -> (PathBuf, String) {
     let text = path.to_str().expect("UTF-8").to_string();
     (path, text)
 }
+
+/// A node that answers everything with this.
+pub fn answer(response: Response) -> Node {
+    Node::answering(move |_| Ok(response.clone()))
+}
+
+/// Runs a command for people; it succeeds and says nothing on stderr.
+pub fn text(node: &Node, args: &[&str]) -> String {
+    let ran = node.run(args);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{args:?}");
+    ran.stdout
+}

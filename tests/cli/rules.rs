@@ -6,7 +6,7 @@ use lanyard::wire::api::{
     RoleChanged, Rule, Ruled, Rules, Standings, SubjectRef, Thing, Until, UtcTime, Verdict,
 };
 
-use crate::node::{Node, finish};
+use crate::node::{answer, finish, text};
 
 /// 2026-03-01 09:30 UTC.
 const NOON: u64 = 1_772_357_400_000;
@@ -60,17 +60,6 @@ fn rules() -> Rules {
         }],
         admins: vec![node("front-desk")],
     }
-}
-
-fn answer(response: Response) -> Node {
-    Node::answering(move |_| Ok(response.clone()))
-}
-
-/// Runs a command for people; it succeeds and says nothing on stderr.
-fn text(node: &Node, args: &[&str]) -> String {
-    let ran = node.run(args);
-    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{args:?}");
-    ran.stdout
 }
 
 #[test]
