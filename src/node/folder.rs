@@ -31,6 +31,7 @@ use crate::node::Shared;
 use crate::node::audit::Refusal;
 use crate::node::mesh::MeshHandle;
 use crate::shell::disk::{DiskError, Folder, chunk::ReadError};
+use crate::shell::net::LinkId;
 use crate::shell::net::link::LinkSender;
 use crate::shell::rt;
 use crate::shell::store::Store;
@@ -57,8 +58,8 @@ pub(super) enum FolderEvent {
     PeerUp(LinkSender, u64),
     /// It cannot any more.
     PeerDown(LinkSender),
-    /// A peer said how far its logs reach.
-    Frontiers(NodeId, Frontiers),
+    /// A peer said over a connection how far its logs reach.
+    Frontiers(NodeId, LinkId, Frontiers),
     /// A peer said how far it has put the folder on its disk.
     Applied(NodeId, Frontiers),
     /// A peer sent a batch.

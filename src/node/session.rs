@@ -227,7 +227,7 @@ impl Session {
                 // Who says how far it is receives the folder, though it may have said that it does not.
                 self.open_folder(said.folder).await;
                 match self.folder(said.folder) {
-                    Some(folder) => folder.tell(FolderEvent::Frontiers(self.peer, said)).await,
+                    Some(folder) => folder.tell(FolderEvent::Frontiers(self.peer, self.link.id(), said)).await,
                     None => self.refused(said.folder, Deed::List, "asked for the changes of a folder"),
                 }
             }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::base::{FolderId, NodeId, RelPath, Writer};
 use crate::logic::sync::index::{EntryId, IndexError, Look, Walk};
 use crate::logic::sync::replica::{self, Push, Rules};
+use crate::shell::net::LinkId;
 use crate::shell::net::link::{LinkSender, SendError};
 use crate::wire::batch::Batch;
 use crate::wire::codec::{Bytes, List};
@@ -49,8 +50,8 @@ pub(super) struct Peers {
     fresh: std::collections::VecDeque<(u64, u64)>,
     /// The newest word about a connection of each peer.
     turns: BTreeMap<NodeId, u64>,
-    /// What peers said before they were known to be up.
-    early: BTreeMap<NodeId, Frontiers>,
+    /// What peers said over a connection before it was known to be the one in use.
+    early: BTreeMap<NodeId, (LinkId, Frontiers)>,
 }
 
 /// Contents to send along: what a path has, if it is small and as known.
@@ -85,9 +86,10 @@ impl Peers {
         true
     }
 
-    /// What a peer said before it was known to be up.
-    pub(super) fn take_early(&mut self, node: NodeId) -> Option<Frontiers> {
-        self.early.remove(&node)
+    /// What a peer said over this connection before it was known to be the one in use.
+    pub(super) fn take_early(&mut self, link: &LinkSender) -> Option<Frontiers> {
+        self.early.get(&link.peer()).filter(|(over, _)| *over == link.id())?;
+        self.early.remove(&link.peer()).map(|(_, said)| said)
     }
 
     /// It cannot any more, by this connection. Returns whether it was the one in use.
@@ -109,13 +111,19 @@ impl Peers {
         self.peers.get_mut(&node)
     }
 
-    /// A peer said how far its logs reach. Returns whether it is the first word since it is up.
-    pub(super) fn reported(&mut self, from: NodeId, said: &Frontiers, index: &dyn Look) -> Result<bool, IndexError> {
-        let Some(peer) = self.peers.get_mut(&from) else {
-            // Its word came before that of this node's own main loop. There are no more peers than members.
-            self.early.insert(from, said.clone());
-            return Ok(false);
-        };
+    /// A peer said over a connection how far its logs reach. Returns whether it is the first word since it is up.
+    pub(super) fn reported(
+        &mut self,
+        (from, over): (NodeId, LinkId),
+        said: &Frontiers,
+        index: &dyn Look,
+    ) -> Result<bool, IndexError> {
+        let peer = self.peers.get_mut(&from);
+        if peer.as_ref().is_none_or(|peer| peer.link.id() != over) {
+            // Its word came before that of this node's own main loop, and it says it once. No more peers than members.
+            self.early.insert(from, (over, said.clone()));
+        }
+        let Some(peer) = peer else { return Ok(false) };
         let first = peer.has.is_none();
         let has = peer.has.get_or_insert_default();
         if first {

@@ -264,16 +264,16 @@ impl Worker {
                 // A queue that is full at its start belongs to a link that is going down.
                 let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
                 self.ask_holes(&link)?;
-                if let Some(said) = self.peers.take_early(link.peer()) {
-                    self.handle(FolderEvent::Frontiers(link.peer(), said))?;
+                if let Some(said) = self.peers.take_early(&link) {
+                    self.handle(FolderEvent::Frontiers(link.peer(), link.id(), said))?;
                 }
             }
             FolderEvent::PeerDown(link) => {
                 self.peers.down(&link);
             }
-            FolderEvent::Frontiers(from, said) => {
+            FolderEvent::Frontiers(from, over, said) => {
                 let Self { setup, peers, .. } = self;
-                let first = setup.store.read(|look| peers.reported(from, &said, look))?;
+                let first = setup.store.read(|look| peers.reported((from, over), &said, look))?;
                 if let Some(link) = self.peers.get_mut(from).filter(|_| first).map(|peer| peer.link.clone()) {
                     // What this node said when the link came up may have come before the peer had the folder.
                     let frontiers = self.setup.store.read(|look| look.frontiers())?;
