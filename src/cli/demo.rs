@@ -38,6 +38,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 /// Most lines shown of each node's log after a failure. A guess: some seconds at level debug.
 const LOG_LINES_MAX: usize = 300;
+/// Names tried for its directory.
+const DIRECTORIES_MAX: u32 = 1_000;
 /// The nodes: the first invites the others.
 const NAMES: [&str; 3] = ["front-desk", "workshop", "office"];
 /// The name every node's folder has.
@@ -153,13 +155,25 @@ fn tell(say: &impl Fn(String) -> Outcome, from: &str, file: &str, arrived: &[Tim
     say(format!("  {file}, dropped on {from}, is on {}", times.join(", ")))
 }
 
+/// A directory of this demo alone. One of its name that is there already is somebody else's, or left by one that was
+/// killed: in containers, process numbers come again soon.
+fn new_directory() -> io::Result<PathBuf> {
+    let mut taken = 0;
+    loop {
+        let dir = std::env::temp_dir().join(format!("lanyard-demo-{}-{taken}", std::process::id()));
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && taken < DIRECTORIES_MAX => taken += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl Stage {
     fn build() -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::failed("cannot make a directory for the demo").because(&error);
         let program = std::env::current_exe().map_err(failed)?;
-        let dir = std::env::temp_dir().join(format!("lanyard-demo-{}", std::process::id()));
-        // Not recursive: a directory of that name that is there already is somebody else's.
-        DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
+        let dir = new_directory().map_err(failed)?;
         let stage = Self { program, dir, nodes: Vec::new() };
         for name in NAMES {
             let home = stage.home(name);

@@ -9,7 +9,7 @@
 //!    later run of the peer, and one made long after the first, replaces the first: one side had lost it;
 //! 4. all that others tell is bounded.
 //!
-//! What arrives on any link that is up is valid; the link named by `Linked` is the one to send on. Page:
+//! The link named by `Linked` is the one to send on, from then on; it may be named again after another one. Page:
 //! `docs/spec/links.md`. Back-off: AWS, *Exponential Backoff And Jitter* (2015).
 
 use core::net::{IpAddr, SocketAddr};

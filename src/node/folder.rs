@@ -31,7 +31,6 @@ use crate::node::Shared;
 use crate::node::audit::Refusal;
 use crate::node::mesh::MeshHandle;
 use crate::shell::disk::{DiskError, Folder, chunk::ReadError};
-use crate::shell::net::LinkId;
 use crate::shell::net::link::LinkSender;
 use crate::shell::rt;
 use crate::shell::store::Store;
@@ -58,14 +57,8 @@ pub(super) enum FolderEvent {
     PeerUp(LinkSender, u64),
     /// It cannot any more.
     PeerDown(LinkSender),
-    /// A peer said over a connection how far its logs reach.
-    Frontiers(NodeId, LinkId, Frontiers),
-    /// A peer said how far it has put the folder on its disk.
-    Applied(NodeId, Frontiers),
-    /// A peer sent a batch.
-    Push(NodeId, Box<BatchPush>),
-    /// A peer asks for entries again.
-    EntryWant(NodeId, EntryWant),
+    /// A peer said something over a connection. Nothing but that of the connection in use counts.
+    Said(LinkSender, Said),
     /// Contents are complete.
     Arrived(Vec<Arrived>),
     /// A content cannot be had now.
@@ -84,6 +77,20 @@ pub(super) enum FolderEvent {
     Wait(Sender<()>),
     /// End.
     Stop,
+}
+
+/// What a peer says of a folder.
+pub(super) enum Said {
+    /// From now on it takes what is new, over this connection; what it has, it says next.
+    Begin,
+    /// How far its logs reach.
+    Frontiers(Frontiers),
+    /// How far it has put the folder on its disk.
+    Applied(Frontiers),
+    /// A batch.
+    Push(Box<BatchPush>),
+    /// It asks for entries again.
+    Want(EntryWant),
 }
 
 /// What a folder is doing, for people.

@@ -585,11 +585,10 @@ impl Running {
                     });
                 }
                 Output::Close { link, bye } => {
-                    if let Some(link) = self.sessions.get(&LinkId(link.0)) {
-                        let told = bye == Bye::NotAMember && link.orders.try_send(Order::Expelled).is_ok();
-                        if !told {
-                            link.sender.close(bye);
-                        }
+                    if let Some(link) = self.sessions.get(&LinkId(link.0))
+                        && link.orders.try_send(Order::Close(bye)).is_err()
+                    {
+                        link.sender.close(bye);
                     }
                 }
                 Output::Linked { node, purpose, link } => self.linked(node, purpose, LinkId(link.0)),

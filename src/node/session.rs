@@ -3,7 +3,7 @@
 //! A session is a task. It waits for a folder that has much to do, so a peer that sends too much is slowed down and
 //! nobody else. What a peer may not see is not told to it: folders it may not read do not exist for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use async_channel::{Receiver, Sender};
@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::Shared;
 use super::audit::Refusal;
-use super::folder::{FolderEvent, FolderHandle};
+use super::folder::{FolderEvent, FolderHandle, Said};
 use crate::base::{FolderId, Level, NodeId, RelPath, StatementId};
 use crate::logic::policy::Exchange;
 use crate::logic::sync::replica::Rules;
@@ -23,6 +23,8 @@ use crate::wire::message::{Address, Answer, Bye, Content, ContentWant, Message, 
 
 /// Incoming messages that wait for a session.
 pub(super) const INCOMING_MAX: usize = 16;
+/// Messages that a session holds until its link is in use; more wait in the link.
+const HELD_MAX: usize = 16;
 /// Requests for content answered by one job, so that many small files cost few changes of thread.
 const SERVE_MAX: usize = 64;
 /// Bytes of answers made before they are sent.
@@ -45,8 +47,8 @@ pub(super) enum Order {
     Dropped(FolderId),
     /// Where members are.
     Addresses(Vec<Address>),
-    /// The peer is no member any more: close, after what was ordered before. It is told why by the statement itself.
-    Expelled,
+    /// Close, after what was ordered before: a peer that is no member any more is told why by the statement itself.
+    Close(Bye),
 }
 
 /// A running session.
@@ -61,25 +63,50 @@ pub(super) struct Session {
     used: Option<u64>,
     /// Folders whose workers know of this connection.
     open: BTreeSet<FolderId>,
+    /// What came before the main loop's word that this link is the one in use: the peer may know that first.
+    held: VecDeque<Message>,
 }
 
 impl Session {
     /// A session over a link that was just started.
     pub(super) fn new(shared: Arc<Shared>, link: LinkSender, purpose: Purpose) -> Self {
         let peer = link.peer();
-        Self { shared, link, peer, purpose, exchange: Exchange::new(), used: None, open: BTreeSet::new() }
+        Self {
+            shared,
+            link,
+            peer,
+            purpose,
+            exchange: Exchange::new(),
+            used: None,
+            open: BTreeSet::new(),
+            held: VecDeque::new(),
+        }
     }
 
     /// Serves the link until it ends; returns why it did.
     pub(super) async fn run(mut self, incoming: Receiver<Incoming>, orders: Receiver<Order>) -> String {
         let why = loop {
-            let order = async { Err(orders.recv().await) };
-            match future::or(async { Ok(incoming.recv().await) }, order).await {
+            if self.is_in_use()
+                && let Some(message) = self.held.pop_front()
+            {
+                self.take(message, &incoming).await;
+                continue;
+            }
+            let full = self.held.len() >= HELD_MAX && !self.link.is_closed();
+            let message = async {
+                if full {
+                    future::pending::<()>().await;
+                }
+                Ok(incoming.recv().await)
+            };
+            match future::or(message, async { Err(orders.recv().await) }).await {
+                Ok(Ok(Incoming { event: Event::Message(message), .. })) if self.is_in_use() => {
+                    self.take(message, &incoming).await;
+                }
                 Ok(Ok(Incoming { event: Event::Message(message), .. })) => {
-                    if let Err(why) = self.message(message, &incoming).await {
-                        let text = "broke the protocol; its link is closed";
-                        self.shared.refuse(Refusal::new(Deed::Protocol, text, why).from(self.peer));
-                        self.link.close(Bye::Protocol);
+                    // A link that has ended is read to its end only.
+                    if self.held.len() < HELD_MAX {
+                        self.held.push_back(message);
                     }
                 }
                 Ok(Ok(Incoming { event: Event::Closed(error), .. })) => break error.to_string(),
@@ -92,6 +119,19 @@ impl Session {
             self.leave(folder).await;
         }
         why
+    }
+
+    /// Whether what comes is taken at once. Contents are asked for over the link that the asker uses, and are served.
+    fn is_in_use(&self) -> bool {
+        self.used.is_some() || self.purpose == Purpose::Bulk
+    }
+
+    async fn take(&mut self, message: Message, incoming: &Receiver<Incoming>) {
+        if let Err(why) = self.message(message, incoming).await {
+            let text = "broke the protocol; its link is closed";
+            self.shared.refuse(Refusal::new(Deed::Protocol, text, why).from(self.peer));
+            self.link.close(Bye::Protocol);
+        }
     }
 
     async fn begin(&mut self) {
@@ -108,9 +148,11 @@ impl Session {
         match order {
             Order::Used(turn) => {
                 self.used = Some(turn);
+                // In use again after another one: the folders know of that one, and are told of this one once more.
+                self.open.clear();
                 self.begin().await;
             }
-            Order::Expelled => self.link.close(Bye::NotAMember),
+            Order::Close(bye) => self.link.close(bye),
             _ if self.used.is_none() => {}
             Order::Folders => self.open_folders().await,
             _ if self.purpose == Purpose::Bulk => {}
@@ -181,6 +223,10 @@ impl Session {
         }
     }
 
+    fn says(&self, said: Said) -> FolderEvent {
+        FolderEvent::Said(self.link.clone(), said)
+    }
+
     fn may_read(&self, folder: FolderId) -> bool {
         // A right to a part of a folder is one to be told of it; what it may not read is withheld entry by entry.
         let Some(policy) = self.shared.mesh.policy() else { return false };
@@ -223,27 +269,30 @@ impl Session {
                 }
             }
             Message::Addresses(addresses) => self.shared.told(self.peer, addresses.into_vec()).await,
-            Message::Frontiers(said) => {
-                // Who says how far it is receives the folder, though it may have said that it does not.
-                self.open_folder(said.folder).await;
-                match self.folder(said.folder) {
-                    Some(folder) => folder.tell(FolderEvent::Frontiers(self.peer, self.link.id(), said)).await,
-                    None => self.refused(said.folder, Deed::List, "asked for the changes of a folder"),
-                }
-            }
+            Message::Frontiers(said) => match self.folder(said.folder) {
+                Some(folder) => folder.tell(self.says(Said::Frontiers(said))).await,
+                None => self.refused(said.folder, Deed::List, "asked for the changes of a folder"),
+            },
             Message::Applied(said) => {
                 if let Some(folder) = self.folder(said.folder) {
-                    folder.tell(FolderEvent::Applied(self.peer, said)).await;
+                    folder.tell(self.says(Said::Applied(said))).await;
                 }
             }
             Message::BatchPush(push) => match self.folder(push.folder) {
-                Some(folder) => folder.tell(FolderEvent::Push(self.peer, Box::new(push))).await,
+                Some(folder) => folder.tell(self.says(Said::Push(Box::new(push)))).await,
                 None => self.refused(push.folder, Deed::Write, "sent changes of a folder"),
             },
             Message::EntryWant(want) => match self.folder(want.folder) {
-                Some(folder) => folder.tell(FolderEvent::EntryWant(self.peer, want)).await,
+                Some(folder) => folder.tell(self.says(Said::Want(want))).await,
                 None => self.refused(want.folder, Deed::List, "asked for entries of a folder"),
             },
+            Message::Subscribe(Subscribe { folder, receives: true }) => {
+                // It may have said before that it does not receive the folder.
+                self.open_folder(folder).await;
+                if let Some(folder) = self.folder(folder) {
+                    folder.tell(self.says(Said::Begin)).await;
+                }
+            }
             Message::Subscribe(Subscribe { folder, receives: false }) => {
                 if self.open.remove(&folder) {
                     self.leave(folder).await;
@@ -251,7 +300,7 @@ impl Session {
             }
             Message::ContentWant(want) => self.serve(want, incoming).await?,
             Message::Content(content) => self.content(content).await,
-            Message::Subscribe(_) | Message::Unknown(_) => {}
+            Message::Unknown(_) => {}
             Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => {
                 return Err(String::from("a message out of place"));
             }

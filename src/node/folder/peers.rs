@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use crate::base::{FolderId, NodeId, RelPath, Writer};
 use crate::logic::sync::index::{EntryId, IndexError, Look, Walk};
 use crate::logic::sync::replica::{self, Push, Rules};
-use crate::shell::net::LinkId;
 use crate::shell::net::link::{LinkSender, SendError};
 use crate::wire::batch::Batch;
 use crate::wire::codec::{Bytes, List};
@@ -19,6 +18,9 @@ use crate::wire::statement::Frontier;
 
 /// How long a batch of another writer waits before it is passed on. A guess: some round trips and one flush.
 const RELAY_MS: u64 = 1_000;
+/// What a peer still lacks so long after it was sent is sent again: it had to drop it. Less than it keeps what it cannot
+/// take yet, as its report comes then.
+const RESEND_MS: u64 = 1_000;
 /// A peer whose queue holds more than this is sent the rest later. A guess: a tenth of a second of a gigabit link.
 const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Entries of a push that may carry contents along. A burst is fetched over the bulk connection instead.
@@ -40,6 +42,8 @@ pub(super) struct Peer {
     relayed: u64,
     /// Its queue was full.
     pub(super) behind: bool,
+    /// When it was last sent a batch.
+    sent_ms: u64,
 }
 
 /// All peers that share one folder.
@@ -50,8 +54,6 @@ pub(super) struct Peers {
     fresh: std::collections::VecDeque<(u64, u64)>,
     /// The newest word about a connection of each peer.
     turns: BTreeMap<NodeId, u64>,
-    /// What peers said over a connection before it was known to be the one in use.
-    early: BTreeMap<NodeId, (LinkId, Frontiers)>,
 }
 
 /// Contents to send along: what a path has, if it is small and as known.
@@ -81,24 +83,23 @@ impl Peers {
             complete: false,
             relayed: 0,
             behind: false,
+            sent_ms: 0,
         };
         self.peers.insert(node, peer);
         true
     }
 
-    /// What a peer said over this connection before it was known to be the one in use.
-    pub(super) fn take_early(&mut self, link: &LinkSender) -> Option<Frontiers> {
-        self.early.get(&link.peer()).filter(|(over, _)| *over == link.id())?;
-        self.early.remove(&link.peer()).map(|(_, said)| said)
-    }
-
-    /// It cannot any more, by this connection. Returns whether it was the one in use.
-    pub(super) fn down(&mut self, link: &LinkSender) -> bool {
-        let used = self.peers.get(&link.peer()).is_some_and(|peer| peer.link.id() == link.id());
-        if used {
+    /// It cannot any more, by this connection.
+    pub(super) fn down(&mut self, link: &LinkSender) {
+        if self.is_used(link) {
             self.peers.remove(&link.peer());
         }
-        used
+    }
+
+    /// Whether this is the connection in use to its peer. What comes over another one may be older than what came over
+    /// this one, and is said again over it.
+    pub(super) fn is_used(&self, link: &LinkSender) -> bool {
+        self.peers.get(&link.peer()).is_some_and(|peer| peer.link.id() == link.id())
     }
 
     /// The peers.
@@ -111,34 +112,43 @@ impl Peers {
         self.peers.get_mut(&node)
     }
 
-    /// A peer said over a connection how far its logs reach. Returns whether it is the first word since it is up.
+    /// A peer begins: what it was sent before may not have reached it.
+    pub(super) fn begun(&mut self, from: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.has = None;
+            peer.reported.clear();
+        }
+    }
+
+    /// A peer said how far its logs reach. Returns whether it is the first word since it is up.
     pub(super) fn reported(
         &mut self,
-        (from, over): (NodeId, LinkId),
+        from: NodeId,
         said: &Frontiers,
         index: &dyn Look,
+        now_ms: u64,
     ) -> Result<bool, IndexError> {
-        let peer = self.peers.get_mut(&from);
-        if peer.as_ref().is_none_or(|peer| peer.link.id() != over) {
-            // Its word came before that of this node's own main loop, and it says it once. No more peers than members.
-            self.early.insert(from, (over, said.clone()));
-        }
-        let Some(peer) = peer else { return Ok(false) };
+        let Some(peer) = self.peers.get_mut(&from) else { return Ok(false) };
         let first = peer.has.is_none();
-        let has = peer.has.get_or_insert_default();
-        if first {
-            peer.relayed = 0;
-        }
-        for frontier in said.frontiers.iter() {
-            let known = has.entry(frontier.writer).or_default();
-            // A report can cross with what is under way; it never takes back what was sent, unless it is the first.
-            *known = (*known).max(frontier.seq);
-        }
         peer.reported = said.frontiers.to_vec();
         peer.complete = said.complete;
-        if first {
-            peer.relayed = first_lacking(index, has)?;
+        let reported: BTreeMap<Writer, u64> = said.frontiers.iter().map(|f| (f.writer, f.seq)).collect();
+        let mut has = peer.has.take().unwrap_or_default();
+        // A report can cross with what is under way; what it still lacks long after is not coming and is sent again.
+        let lost = now_ms >= peer.sent_ms + RESEND_MS
+            && has.iter().any(|(log, seq)| reported.get(log).is_none_or(|theirs| theirs < seq));
+        if lost {
+            has = reported;
+        } else {
+            reported.into_iter().for_each(|(log, seq)| {
+                let known = has.entry(log).or_default();
+                *known = (*known).max(seq);
+            });
         }
+        if first || lost {
+            peer.relayed = first_lacking(index, &has)?;
+        }
+        peer.has = Some(has);
         Ok(first)
     }
 
@@ -201,6 +211,7 @@ impl Peers {
                     break;
                 }
                 has.insert(own, last);
+                peer.sent_ms = now_ms;
                 next = last + 1;
             }
             if peer.behind || peer.relayed >= held_from {
@@ -229,6 +240,7 @@ impl Peers {
                     break;
                 }
                 has.insert(writer, last);
+                peer.sent_ms = now_ms;
                 peer.behind = true;
             }
             peer.relayed = reached;

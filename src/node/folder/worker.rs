@@ -16,7 +16,7 @@ use super::local::Local;
 use super::parked::Parked;
 use super::peers::{self, Peers};
 use super::rules::NOTE_COMPLETE;
-use super::{FolderEvent, Setup, State, Status, lock};
+use super::{FolderEvent, Said, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::index::{IndexError, Look, Totals};
@@ -31,7 +31,7 @@ use crate::shell::{clock, entropy, rt};
 use crate::wire::api::{Amount, Event};
 use crate::wire::batch::What;
 use crate::wire::codec::List;
-use crate::wire::message::{BatchPush, EntryWant, Frontiers, Message};
+use crate::wire::message::{BatchPush, EntryWant, Frontiers, Message, Subscribe};
 use crate::wire::statement::{Fork, Frontier};
 
 /// Events taken in one turn.
@@ -177,7 +177,8 @@ impl Worker {
             for event in events {
                 match event {
                     FolderEvent::Stop => return,
-                    FolderEvent::Push(from, push) => pushes.push((from, push)),
+                    FolderEvent::Said(link, _) if !self.peers.is_used(&link) => {}
+                    FolderEvent::Said(link, Said::Push(push)) => pushes.push((link.peer(), push)),
                     other => {
                         if let Err(error) = self.handle(other) {
                             self.trouble(&error);
@@ -262,19 +263,18 @@ impl Worker {
                 }
                 let frontiers = self.setup.store.read(|look| look.frontiers())?;
                 // A queue that is full at its start belongs to a link that is going down.
+                let _ = link.try_send(Message::Subscribe(Subscribe { folder: self.setup.folder, receives: true }));
                 let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
                 self.ask_holes(&link)?;
-                if let Some(said) = self.peers.take_early(&link) {
-                    self.handle(FolderEvent::Frontiers(link.peer(), link.id(), said))?;
-                }
             }
             FolderEvent::PeerDown(link) => {
                 self.peers.down(&link);
             }
-            FolderEvent::Frontiers(from, over, said) => {
+            FolderEvent::Said(link, Said::Begin) => self.peers.begun(link.peer()),
+            FolderEvent::Said(link, Said::Frontiers(said)) => {
+                let from = link.peer();
                 let Self { setup, peers, .. } = self;
-                let first = setup.store.read(|look| peers.reported((from, over), &said, look))?;
-                if let Some(link) = self.peers.get_mut(from).filter(|_| first).map(|peer| peer.link.clone()) {
+                if setup.store.read(|look| peers.reported(from, &said, look, clock::wall_ms()))? {
                     // What this node said when the link came up may have come before the peer had the folder.
                     let frontiers = self.setup.store.read(|look| look.frontiers())?;
                     let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
@@ -284,13 +284,12 @@ impl Worker {
                     self.history = Some(said.frontiers.into_vec());
                 }
             }
-            FolderEvent::Applied(from, said) => {
-                if let Some(peer) = self.peers.get_mut(from) {
+            FolderEvent::Said(link, Said::Applied(said)) => {
+                if let Some(peer) = self.peers.get_mut(link.peer()) {
                     peer.applied = said.frontiers.into_vec();
                 }
             }
-            FolderEvent::EntryWant(from, want) => {
-                let Some(link) = self.peers.get_mut(from).map(|peer| peer.link.clone()) else { return Ok(()) };
+            FolderEvent::Said(link, Said::Want(want)) => {
                 let (folder, rules) = (self.setup.folder, self.setup.shared.mesh.rules(self.setup.folder));
                 self.setup
                     .store
@@ -327,7 +326,7 @@ impl Worker {
                 self.local.look_below(RelPath::root());
                 self.waiters.push(done);
             }
-            FolderEvent::Push(..) | FolderEvent::Stop => {}
+            FolderEvent::Said(_, Said::Push(_)) | FolderEvent::Stop => {}
         }
         Ok(())
     }
