@@ -27,6 +27,7 @@ mod folders;
 mod get;
 mod grant;
 mod group;
+mod guard;
 mod invite;
 mod join;
 mod late;
@@ -88,6 +89,7 @@ enum Command {
     Revert(revert::Revert),
     Late(late::Late),
     Reinstate(late::Reinstate),
+    Guard(guard::Guard),
     Audit(audit::Audit),
     Wait(wait::Wait),
     Events(events::Events),
@@ -141,6 +143,7 @@ pub fn run() -> ExitCode {
         Command::Revert(command) => command.run(context),
         Command::Late(command) => command.run(context),
         Command::Reinstate(command) => command.run(context),
+        Command::Guard(command) => command.run(context),
         Command::Audit(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         Command::Events(command) => command.run(context),

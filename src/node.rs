@@ -8,6 +8,7 @@ mod audit;
 mod commands;
 pub mod config;
 mod folder;
+mod guard;
 mod late;
 mod mesh;
 mod pairing;

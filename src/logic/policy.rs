@@ -30,7 +30,7 @@ mod timeline;
 pub use author::{
     PlanRefused, draft, found, freeze_frontiers, next_counter, plan_admission, plan_admit, plan_create_folder,
     plan_eligible, plan_expel, plan_fork, plan_grant, plan_group, plan_leave, plan_recovery, plan_reinstate,
-    plan_rename, plan_retire, plan_revoke, plan_seal, plan_set_role, plan_vouch,
+    plan_rename, plan_retire, plan_revoke, plan_seal, plan_set_role, plan_verdicts, plan_vouch,
 };
 pub use cache::PolicyCache;
 pub use evaluate::{FOLDERS_MAX, MissingStatements, RULES_MAX, evaluate, policy_at};

@@ -5,6 +5,7 @@
 pub mod conflict;
 
 pub mod fetch;
+pub mod guard;
 pub mod index;
 pub mod local_only;
 pub mod reconcile;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
-use super::{Shared, audit, late, lock, pairing, receiving, rules, running, sharing};
+use super::{Shared, audit, guard, late, lock, pairing, receiving, rules, running, sharing};
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
 use crate::shell::{clock, rt};
@@ -51,6 +51,8 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Late(ask) => late::late(shared, &ask).map(Response::Late),
         Request::KeepLate(ask) => late::keep(shared, ask).await.map(Response::Kept),
         Request::Reinstate(ask) => late::reinstate(shared, ask).await.map(Response::Reinstated),
+        Request::Guard => guard::held(shared).map(Response::Held),
+        Request::Decide(ask) => guard::decide(shared, ask).await.map(Response::Decided),
         Request::Audit(ask) => audit::entries(shared, ask).await.map(Response::Audit),
         Request::Shutdown => {
             let _ = shared.to_loop.send(running::Event::Stop).await;

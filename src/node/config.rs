@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::base::path::escape;
+use crate::logic::sync::guard;
 use crate::wire::api::{Failure, Started};
 
 use super::places::Places;
@@ -67,6 +68,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[audit]`.
     pub audit: Audit,
+    /// `[guard]`.
+    pub guard: Guard,
 }
 
 /// What is written to stderr.
@@ -140,6 +143,33 @@ pub struct Audit {
     /// Files kept, 2 to 100.
     #[serde(deserialize_with = "files")]
     pub files: u32,
+}
+
+/// When a burst of another node's deletions and replacements is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guard {
+    /// Changes of one node within the window that are let through, 0 to 10,000; 0 turns the guard off.
+    #[serde(deserialize_with = "guard_changes")]
+    pub changes: u32,
+    /// The window in seconds, 1 to 86,400.
+    #[serde(deserialize_with = "guard_window")]
+    pub window_s: u64,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        // A guess: nobody deletes or saves a hundred files by hand in ten minutes, and a program that encrypts them needs
+        // seconds.
+        Self { changes: 100, window_s: 600 }
+    }
+}
+
+impl Guard {
+    /// As the guard takes them.
+    pub(super) fn limits(self) -> guard::Limits {
+        guard::Limits { limit: self.changes, window_ms: self.window_s * 1000 }
+    }
 }
 
 impl Default for Audit {
@@ -288,6 +318,14 @@ fn file_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error>
 
 fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     within(deserializer, 2, 100).map(|files| files as u32)
+}
+
+fn guard_changes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 0, 10_000).map(|changes| changes as u32)
+}
+
+fn guard_window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, 1, 86_400)
 }
 
 fn within<'de, D: Deserializer<'de>>(deserializer: D, low: u64, high: u64) -> Result<u64, D::Error> {

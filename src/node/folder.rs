@@ -5,6 +5,7 @@
 
 mod apply;
 mod fetcher;
+mod guard;
 mod local;
 mod look;
 mod parked;
@@ -23,8 +24,9 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
 
-use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId, RelPath};
+use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId, RelPath, Writer};
 use crate::logic::policy::VoidEntry;
+use crate::logic::sync::guard::{Burst, Stretch};
 use crate::logic::sync::index::{EntryId, IndexError, Totals};
 use crate::logic::sync::selection::Selection;
 use crate::node::Shared;
@@ -38,8 +40,10 @@ use crate::wire::api::{Deed, FolderState};
 use crate::wire::batch::{Batch, Entry, Header, What};
 use crate::wire::content::ChunkList;
 use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
+use crate::wire::statement::Range;
 
 use fetcher::Arrived;
+pub(super) use guard::Held;
 pub(super) use rules::NOTE_COMPLETE;
 pub(super) use serve::Server;
 
@@ -102,6 +106,8 @@ pub(super) enum State {
     Scanning,
     /// Bringing here what changed elsewhere.
     Syncing,
+    /// Part of what changed elsewhere waits for somebody's word, or for room on the disk.
+    Held,
     /// Stopped, with a reason in `Status::problem`.
     Error,
 }
@@ -113,6 +119,7 @@ impl State {
             Self::Idle => FolderState::Idle,
             Self::Scanning => FolderState::Scanning,
             Self::Syncing => FolderState::Syncing,
+            Self::Held => FolderState::Held,
             Self::Error => FolderState::Error,
         }
     }
@@ -132,6 +139,8 @@ pub(super) struct Status {
     pub(super) need: Totals,
     /// Names changed here without the right to write.
     pub(super) local_only: u64,
+    /// Bursts of changes that wait for a verdict, by whose they are.
+    pub(super) bursts: Vec<(NodeId, Burst)>,
     /// What is wrong, for people.
     pub(super) problem: Option<String>,
 }
@@ -204,6 +213,7 @@ impl FolderHandle {
             local: Totals::default(),
             need: Totals::default(),
             local_only: 0,
+            bursts: Vec::new(),
             problem: None,
         };
         let status = Arc::new(Mutex::new(status));
@@ -297,6 +307,19 @@ impl FolderHandle {
             }
             Ok(listed)
         })
+    }
+
+    /// The range of a log that a verdict on a burst names.
+    pub(super) fn range(&self, writer: Writer, stretch: Stretch) -> Result<Option<Range>, IndexError> {
+        self.store.read(|look| {
+            let batch = look.batch_of(EntryId { writer, seq: stretch.last })?;
+            Ok(batch.map(|(_, batch)| Range { writer, first: stretch.first, last: stretch.last, batch: batch.hash() }))
+        })
+    }
+
+    /// What is held of a burst: how much, and some names; `most` entries are looked at.
+    pub(super) fn held(&self, burst: &Burst, most: usize, listed: usize) -> Result<Held, IndexError> {
+        self.store.read(|look| guard::held(look, burst, most, listed))
     }
 
     /// Looks at everything and returns when nothing is left to do.

@@ -234,6 +234,7 @@ fn reason(why: &VoidEntry) -> LateReason {
         VoidEntry::Sealed(_) => LateReason::Sealed,
         VoidEntry::Forked(_) => LateReason::Forked,
         VoidEntry::Suspended(_) => LateReason::Suspended,
+        VoidEntry::Rejected(_) => LateReason::Rejected,
     }
 }
 
@@ -252,6 +253,7 @@ fn why(shared: &Shared, policy: &Policy, entry: &NotCounted) -> String {
         VoidEntry::NotPermitted(_) => Some(format!("{author} could not write there")),
         VoidEntry::Forked(_) => Some(format!("{author} signed two histories")),
         VoidEntry::Suspended(_) => Some(format!("{author} signed two histories and was not reinstated")),
+        VoidEntry::Rejected(id) => deed(*id),
         VoidEntry::Stopped(_) => None,
     };
     known.unwrap_or_else(|| entry.why.to_string())

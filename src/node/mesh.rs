@@ -155,6 +155,16 @@ impl FolderRules {
         self.judge.as_ref().map(|judge| judge.not_reinstated(self.folder)).unwrap_or_default()
     }
 
+    /// Whether somebody released this change, should it be held.
+    pub(super) fn is_released(&self, id: EntryId) -> bool {
+        self.judge.as_ref().is_some_and(|judge| judge.is_released(self.folder, id.writer, id.seq))
+    }
+
+    /// How far verdicts on held changes reach in a log.
+    pub(super) fn decided_to(&self, writer: Writer) -> Option<u64> {
+        self.judge.as_ref()?.decided_to(self.folder, writer)
+    }
+
     /// What this node writes as `writer` stays local while it would not count.
     pub(super) fn suspend(&mut self, writer: Writer) {
         let may = self.judge.as_ref().is_none_or(|judge| judge.may_go_on(self.folder, writer));
@@ -242,6 +252,10 @@ impl Verdicts for FolderVerdicts {
         let counts = known && self.why(header, seq, path, look)?.is_none();
         self.any_void.set(self.any_void.get() || !counts);
         Ok(counts)
+    }
+
+    fn is_rejected(&self, header: &Header, seq: u64, path: &RelPath, look: &dyn Look) -> index::Result<bool> {
+        Ok(matches!(self.why(header, seq, path, look)?, Some(VoidEntry::Rejected(_))))
     }
 
     fn common(&self, log: Writer) -> Option<u64> {

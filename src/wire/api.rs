@@ -17,6 +17,7 @@ mod answer;
 mod audit;
 mod event;
 mod failure;
+mod guard;
 mod late;
 mod rules;
 mod text;
@@ -29,6 +30,7 @@ pub use answer::{
 pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
 pub use event::{Change, Event, JoinStep, Stamped};
 pub use failure::{Failure, FailureKind};
+pub use guard::{DecideHeld, Decided, HELD_PATHS_MAX, HeldBurst};
 pub use late::{
     KeepLate, Kept, KeptIn, LATE_CHANGES_MAX, Late, LateChange, LateCount, LateIn, LateReason, ReinstateNode,
     Reinstated,
@@ -98,6 +100,10 @@ pub enum Request {
     KeepLate(KeepLate),
     /// Let a node go on that signed two histories. Answer: `Reinstated`.
     Reinstate(ReinstateNode),
+    /// What the mass-change guard holds. Answer: a list of `HeldBurst`.
+    Guard,
+    /// Let held changes of a node happen, or bring back what was before. Answer: `Decided`.
+    Decide(DecideHeld),
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
     /// The audit log. Answer: a list of `AuditEntry`.
@@ -246,7 +252,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 27] = [
+const ROUTES: [(&str, &str); 29] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -274,6 +280,8 @@ const ROUTES: [(&str, &str); 27] = [
     ("/v1/late", "POST"),
     ("/v1/late/keep", "POST"),
     ("/v1/reinstate", "POST"),
+    ("/v1/guard", "GET"),
+    ("/v1/guard/decide", "POST"),
 ];
 
 impl Request {
@@ -307,6 +315,8 @@ impl Request {
             Self::Late(_) => 24,
             Self::KeepLate(_) => 25,
             Self::Reinstate(_) => 26,
+            Self::Guard => 27,
+            Self::Decide(_) => 28,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -315,7 +325,7 @@ impl Request {
     /// The request's body; empty for reads.
     pub fn body(&self) -> Vec<u8> {
         let json = match self {
-            Self::Status | Self::Nodes | Self::Folders | Self::Groups => return Vec::new(),
+            Self::Status | Self::Nodes | Self::Folders | Self::Groups | Self::Guard => return Vec::new(),
             Self::Share(ask) => serde_json::to_vec(ask),
             Self::Get(ask) => serde_json::to_vec(ask),
             Self::Drop(ask) => serde_json::to_vec(ask),
@@ -337,6 +347,7 @@ impl Request {
             Self::Late(ask) => serde_json::to_vec(ask),
             Self::KeepLate(ask) => serde_json::to_vec(ask),
             Self::Reinstate(ask) => serde_json::to_vec(ask),
+            Self::Decide(ask) => serde_json::to_vec(ask),
             Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
@@ -377,6 +388,8 @@ impl Request {
             "/v1/late" => Self::Late(read(path, body)?),
             "/v1/late/keep" => Self::KeepLate(read(path, body)?),
             "/v1/reinstate" => Self::Reinstate(read(path, body)?),
+            "/v1/guard" => Self::Guard,
+            "/v1/guard/decide" => Self::Decide(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
         })
     }
@@ -464,6 +477,8 @@ mod tests {
             Request::Late(LateIn { folder: Some("plans".into()), path: None }),
             Request::KeepLate(KeepLate { node: "laptop".into(), folder: None, path: None }),
             Request::Reinstate(ReinstateNode { node: "laptop".into(), folder: Some("plans".into()) }),
+            Request::Guard,
+            Request::Decide(DecideHeld { node: "laptop".into(), folder: None, release: false }),
         ]
     }
 

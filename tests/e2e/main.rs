@@ -18,6 +18,7 @@ mod crash;
 mod demo;
 mod discovery;
 mod follow;
+mod guard;
 mod harness;
 mod hostile;
 mod network;

@@ -14,7 +14,7 @@ use crate::wire::codec::List;
 use crate::wire::statement::{
     Admit, Body, CreateFolder, Eligible, Expel, FRONTIERS_MAX, FolderFrontier, Fork, Found, Grant, Group, Head, Name,
     Named, PARENTS_MAX, RANGES_MAX, Range, Reinstate, Rename, RetireFolder, Revoke, Seal, SetRole, Statement, Subject,
-    Vouch,
+    Verdict, Vouch,
 };
 
 /// Why this node may not sign a statement. Nothing was signed.
@@ -369,6 +369,20 @@ pub fn plan_vouch(
     }
     let vouch = |ranges: &[Range]| Body::Vouch(Vouch { folder, ranges: List::truncated(ranges.to_vec()) });
     Ok(runs.chunks(RANGES_MAX).map(vouch).collect())
+}
+
+/// Says what becomes of held bursts of changes: they are applied, or everybody goes back to what was before. Each range is
+/// pinned by the batch that holds its end.
+pub fn plan_verdicts(
+    policy: &Policy,
+    me: NodeId,
+    folder: FolderId,
+    ranges: Vec<Range>,
+    release: bool,
+    now_ms: u64,
+) -> Result<Vec<Body>, PlanRefused> {
+    must_manage(policy, me, folder, &RelPath::root(), now_ms)?;
+    Ok(ranges.into_iter().map(|range| Body::Verdict(Verdict { folder, range, release })).collect())
 }
 
 /// Ranges without overlaps or gaps between neighbours. A longer run is pinned by the batch that holds its end: the

@@ -65,6 +65,7 @@ pub(super) struct Evaluation<S> {
     pub(super) delegated: Vec<(Slot, FolderId)>,
     /// By folder: ranges of entries that are kept.
     pub(super) vouches: BTreeMap<FolderId, Vec<Range>>,
+    pub(super) verdicts: BTreeMap<FolderId, Vec<(Slot, Range, bool)>>,
     /// By the statement that is sealed: the seals, and whether each is an admin's.
     pub(super) seals: BTreeMap<StatementId, Vec<(Slot, bool)>>,
     pub(super) forks: BTreeMap<FolderId, Vec<(Slot, Writer, u64)>>,
@@ -104,6 +105,7 @@ impl<S: Deref<Target = StatementSet> + Clone> Evaluation<S> {
             rules_by: BTreeMap::new(),
             delegated: Vec::new(),
             vouches: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
             seals: BTreeMap::new(),
             forks: BTreeMap::new(),
             reinstated: BTreeMap::new(),
@@ -168,6 +170,12 @@ impl<S: Deref<Target = StatementSet> + Clone> Evaluation<S> {
                 self.vouches.entry(vouch.folder).or_default().extend(vouch.ranges.iter().cloned());
                 Ok(())
             }
+            Body::Verdict(verdict) => {
+                self.must_manage(slot, issuer, verdict.folder, &RelPath::root())?;
+                let said = (slot, verdict.range.clone(), verdict.release);
+                self.verdicts.entry(verdict.folder).or_default().push(said);
+                Ok(())
+            }
             Body::Seal(seal) => self.seal(slot, issuer, seal.grant),
             // It proves itself, so it does not matter who found it.
             Body::Fork(fork) => {
@@ -181,7 +189,7 @@ impl<S: Deref<Target = StatementSet> + Clone> Evaluation<S> {
                 Ok(())
             }
             // Known to the format, not to this version: the same as a kind that a later version gave.
-            body @ (Body::Pass(_) | Body::Verdict(_)) => self.needs_newer(slot, statement, body.kind(), true),
+            body @ Body::Pass(_) => self.needs_newer(slot, statement, body.kind(), true),
             Body::Unknown { kind, critical } => self.needs_newer(slot, statement, *kind, *critical),
         }
     }

@@ -11,7 +11,7 @@ use crate::wire::batch::{Batch, Header};
 use crate::wire::codec::List;
 use crate::wire::statement::{
     Body, FolderFrontier, Fork, Frontier, Grant, Group, Range, Reinstate, RetireFolder, Revoke, Seal, SetRole,
-    Statement, Subject, Vouch,
+    Statement, Subject, Verdict, Vouch,
 };
 
 const DAY: u64 = SEAL_AFTER_MS;
@@ -257,6 +257,54 @@ fn only_who_manages_the_folder_keeps_late_work_and_only_what_is_named() {
         say(&mut set, who, vouch(kept.clone()));
         assert_eq!(verdict(&set, folder, &heads, 4, seq), expected, "{who} keeps {kept:?}");
     }
+}
+
+#[test]
+fn only_who_manages_the_folder_rejects_a_burst_and_only_what_is_named() {
+    let (base, folder, heads) = shared();
+    let verdict_on = |first, last, batch| {
+        Body::Verdict(Verdict {
+            folder,
+            range: Range { writer: writer(4), first, last, batch: hash(batch) },
+            release: false,
+        })
+    };
+    for (who, body, seq, is_rejected) in [
+        (5, verdict_on(6, 8, 8), 7, false),
+        (4, verdict_on(6, 8, 8), 7, false),
+        (2, verdict_on(6, 8, 99), 7, false),
+        (2, verdict_on(6, 8, 8), 9, false),
+        (2, verdict_on(6, 8, 8), 5, false),
+        (2, verdict_on(6, 8, 8), 7, true),
+        (1, verdict_on(7, 200, 9), 8, true),
+    ] {
+        let mut set = base.clone();
+        let said = say(&mut set, who, body.clone());
+        let expected = if is_rejected { Err(VoidEntry::Rejected(said.id())) } else { Ok(()) };
+        assert_eq!(verdict(&set, folder, &heads, 4, seq), expected, "{who} says {body:?}");
+    }
+}
+
+#[test]
+fn of_two_verdicts_at_once_the_rejection_stands_until_somebody_releases_who_knows_it() {
+    let (base, folder, heads) = shared();
+    let body = |release| {
+        Body::Verdict(Verdict {
+            folder,
+            range: Range { writer: writer(4), first: 6, last: 8, batch: hash(8) },
+            release,
+        })
+    };
+    let (mut one, mut other) = (base.clone(), base.clone());
+    let rejected = say(&mut one, 1, body(false));
+    say(&mut other, 2, body(true));
+    let mut both = union(&[&one, &other]);
+    let rejected = Err(VoidEntry::Rejected(rejected.id()));
+    assert_eq!(verdict(&both, folder, &heads, 4, 7), rejected);
+    say(&mut both, 2, body(true));
+    assert_eq!(verdict(&both, folder, &heads, 4, 7), Ok(()));
+    let again = say(&mut both, 1, body(false));
+    assert_eq!(verdict(&both, folder, &heads, 4, 7), Err(VoidEntry::Rejected(again.id())));
 }
 
 fn batch(folder: FolderId, set: &StatementSet, n: u8, first: u64, previous: u8, content: u8) -> Batch {

@@ -21,7 +21,7 @@ use super::set::{Clock, Slot, StatementSet};
 use super::state::Rule;
 use super::timeline::Timeline;
 use crate::base::{BatchHash, FolderId, GroupId, Level, NodeId, RelPath, StatementId, Writer};
-use crate::wire::statement::{Body, FolderFrontier, Subject};
+use crate::wire::statement::{Body, FolderFrontier, Range, Subject};
 
 /// How long after the end of a grant its seal may be signed: until then a late batch may still come in. A day: a
 /// machine that was off overnight.
@@ -58,6 +58,9 @@ pub enum VoidEntry {
     /// Its writer signed two histories; this is above the last number that both share.
     #[error("its writer signed two histories, which statement {} proves", &.0.to_hex()[..8])]
     Forked(StatementId),
+    /// It belongs to a burst of changes that was rejected.
+    #[error("rejected by statement {}", &.0.to_hex()[..8])]
+    Rejected(StatementId),
     /// Its author knew that its node had signed two histories, and nobody has let it go on.
     #[error("its node signed two histories and was not reinstated, see statement {}", &.0.to_hex()[..8])]
     Suspended(StatementId),
@@ -202,6 +205,9 @@ impl Judge {
         if self.is_vouched(folder, entry, &holds)? {
             return Ok(Ok(()));
         }
+        if let Some(verdict) = self.rejected(folder, entry, &holds)? {
+            return Ok(Err(VoidEntry::Rejected(verdict)));
+        }
         if let Some(fork) = self.suspended(view, entry.writer) {
             return Ok(Err(VoidEntry::Suspended(fork)));
         }
@@ -238,6 +244,7 @@ impl Judge {
                 Body::Revoke(body) => body.folder == folder,
                 Body::RetireFolder(body) => body.folder == folder,
                 Body::Vouch(body) => body.folder == folder,
+                Body::Verdict(body) => body.folder == folder,
                 Body::Fork(body) => body.folder == folder,
                 Body::Reinstate(body) => body.folder == folder,
                 Body::Expel(_) | Body::Group(_) | Body::Seal(_) => true,
@@ -384,6 +391,44 @@ impl Judge {
             }
         }
         Ok(false)
+    }
+
+    /// The verdict that rejects an entry: one that nobody has released who knew of it.
+    fn rejected<E>(
+        &self,
+        folder: FolderId,
+        entry: &Written<'_>,
+        holds: &impl Fn(Writer, u64) -> Result<Holds, E>,
+    ) -> Result<Option<StatementId>, E> {
+        let verdicts = self.it.verdicts.get(&folder).map(Vec::as_slice).unwrap_or_default();
+        let about = |range: &Range| range.writer == entry.writer && (range.first..=range.last).contains(&entry.seq);
+        for (slot, range, _) in verdicts.iter().filter(|(_, range, release)| !release && about(range)) {
+            let taken_back = verdicts
+                .iter()
+                .any(|(later, range, release)| *release && about(range) && self.set().before(*slot, *later));
+            // A log that does not reach that far yet shows no other history.
+            let meant = holds(range.writer, range.last)?.is_none_or(|(_, hash)| hash == range.batch);
+            if !taken_back && meant {
+                return Ok(Some(self.set().statement(*slot).id()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether somebody has released a change that the mass-change guard may hold.
+    pub fn is_released(&self, folder: FolderId, writer: Writer, seq: u64) -> bool {
+        self.it
+            .verdicts
+            .get(&folder)
+            .into_iter()
+            .flatten()
+            .any(|(_, range, release)| *release && range.writer == writer && (range.first..=range.last).contains(&seq))
+    }
+
+    /// How far verdicts of either kind reach in a log; what comes later was not decided about.
+    pub fn decided_to(&self, folder: FolderId, writer: Writer) -> Option<u64> {
+        let verdicts = self.it.verdicts.get(&folder).into_iter().flatten();
+        verdicts.filter(|(_, range, _)| range.writer == writer).map(|(_, range, _)| range.last).max()
     }
 
     /// Whether the issuer of a lowering statement, or who sealed it, knew an entry; or nobody has said yet what was

@@ -43,7 +43,14 @@ pub fn sentence(policy: &Policy, issuer: NodeId, body: &Body) -> String {
         Body::Pass(b) => format!("made the pass {}", b.name),
         Body::Seal(_) => String::from("sealed an expired rule"),
         Body::Vouch(b) => format!("kept late changes in the folder {}", folder_name(policy, b.folder)),
-        Body::Verdict(b) => format!("decided on held changes in the folder {}", folder_name(policy, b.folder)),
+        Body::Verdict(b) => {
+            let decided = if b.release { "released" } else { "rejected" };
+            format!(
+                "{decided} held changes of {} in the folder {}",
+                node_name(policy, b.range.writer.node),
+                folder_name(policy, b.folder)
+            )
+        }
         Body::Fork(b) => format!("showed that {} signed two histories", node(b.writer.node)),
         Body::Reinstate(b) => format!("took {} in again after two histories", node(b.writer.node)),
         Body::Unknown { kind, .. } => {

@@ -6,7 +6,8 @@
 //!    the entries and the statements, not on the order in which these came;
 //! 2. hence a superseded entry is *kept* until all holders have its successor on their disks and it is old; one that
 //!    was let go of, or never sent, is asked for again when its successor turns out not to count;
-//! 3. what this node's user wrote stays on this disk when it does not count: as a local change.
+//! 3. what this node's user wrote stays on this disk when it does not count: as a local change. What was rejected goes
+//!    there too, into the kept versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,11 @@ const PAGE: usize = 1024;
 pub trait Verdicts {
     /// Whether entry `seq` of a batch, which is about `path`, counts.
     fn counts(&self, header: &Header, seq: u64, path: &RelPath, index: &dyn Look) -> Result<bool>;
+
+    /// Whether an entry that does not count was rejected: then what was before it comes back on its author's disk too.
+    fn is_rejected(&self, _header: &Header, _seq: u64, _path: &RelPath, _index: &dyn Look) -> Result<bool> {
+        Ok(false)
+    }
 
     /// The last number that both histories of a forked log share; `None`: it has one history, as far as is known.
     fn common(&self, _log: Writer) -> Option<u64> {
@@ -45,6 +51,7 @@ pub struct Rejudged {
 pub fn rejudge(index: &mut dyn Index, verdicts: &dyn Verdicts, own: NodeId) -> Result<Rejudged> {
     let mut batches = Batches::default();
     let mut lost: BTreeMap<RelPath, BTreeSet<EntryId>> = BTreeMap::new();
+    let mut rejected = BTreeSet::new();
     let mut after = None;
     loop {
         let page = index.entries_after(after, PAGE)?;
@@ -53,6 +60,9 @@ pub fn rejudge(index: &mut dyn Index, verdicts: &dyn Verdicts, own: NodeId) -> R
         for (id, path) in page {
             let Some(header) = batches.of(index, id)? else { continue };
             if !verdicts.counts(header, id.seq, &path, index)? {
+                if id.writer.node == own && verdicts.is_rejected(header, id.seq, &path, index)? {
+                    rejected.insert(id);
+                }
                 lost.entry(path).or_default().insert(id);
             }
         }
@@ -73,7 +83,8 @@ pub fn rejudge(index: &mut dyn Index, verdicts: &dyn Verdicts, own: NodeId) -> R
     }
     let mut done = Rejudged::default();
     for (path, ids) in lost {
-        drop_from(index, &path, &ids, own)?;
+        let stays = |head: &Head| head.id.writer.node == own && !rejected.contains(&head.id);
+        drop_from(index, &path, &ids, &stays)?;
         done.lost.extend(ids);
     }
     done.lost.sort();
@@ -126,7 +137,12 @@ pub(super) fn keep_superseded(index: &mut dyn Index, path: &RelPath, before: &[H
 }
 
 /// Entries of a path do not count any more: they are kept apart, and what they had superseded is looked at again.
-fn drop_from(index: &mut dyn Index, path: &RelPath, ids: &BTreeSet<EntryId>, own: NodeId) -> Result<()> {
+fn drop_from(
+    index: &mut dyn Index,
+    path: &RelPath,
+    ids: &BTreeSet<EntryId>,
+    stays: &dyn Fn(&Head) -> bool,
+) -> Result<()> {
     let mut record = index.path(path)?.unwrap_or_default();
     let before: Vec<EntryId> = record.heads.iter().map(|head| head.id).collect();
     let kept = index.kept(path)?;
@@ -144,7 +160,7 @@ fn drop_from(index: &mut dyn Index, path: &RelPath, ids: &BTreeSet<EntryId>, own
     }
     let on_disk = record.disk.as_ref().map(|disk| &disk.what);
     let mut lost = record.heads.iter().filter(|head| ids.contains(&head.id));
-    let is_own = lost.any(|head| head.id.writer.node == own && on_disk == Some(head.what()));
+    let is_own = lost.any(|head| stays(head) && on_disk == Some(head.what()));
     record.heads = valid.heads;
     record.local_only |= is_own && !record.heads.iter().any(|head| on_disk == Some(head.what()));
     for head in record.heads.iter().filter(|head| !before.contains(&head.id)) {
@@ -352,6 +368,26 @@ mod tests {
         assert_eq!(regain(&mut two, &|_| true).expect("memory"), [name()]);
         assert_eq!(save(&mut two, 2, Some(2), &OPEN).len(), 1);
         assert_eq!(two.local_only_count().expect("memory"), 0);
+    }
+
+    #[test]
+    fn what_was_rejected_leaves_its_authors_disk_too() {
+        struct Rejects;
+        impl Verdicts for Rejects {
+            fn counts(&self, header: &Header, _: u64, _: &RelPath, _: &dyn Look) -> Result<bool> {
+                Ok(header.writer != writer(2))
+            }
+            fn is_rejected(&self, _: &Header, _: u64, _: &RelPath, _: &dyn Look) -> Result<bool> {
+                Ok(true)
+            }
+        }
+        let (mut one, mut two) = two_saves();
+        for (index, n) in [(&mut one, 1), (&mut two, 2)] {
+            rejudge(index, &Rejects, writer(n).node).expect("memory");
+            put_all(index);
+            assert_eq!(on_disk(index), Some(file(1)), "on the disk of {n}");
+            assert_eq!(index.local_only_count().expect("memory"), 0);
+        }
     }
 
     #[test]

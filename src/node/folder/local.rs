@@ -13,6 +13,9 @@ use crate::base::{FileInfo, RelPath};
 const QUIET_MS: u64 = 300;
 /// A file that is never quiet is read after this long all the same.
 const WRITING_MS_MAX: u64 = 10_000;
+/// A name must be gone for this long before that is signed: the other half of a rename is mostly a moment behind. A guess:
+/// far longer than between two hints, too short to be noticed.
+const GONE_MS: u64 = 50;
 /// A file that changed while it was read is read again after this long, doubling.
 const AGAIN_MS: u64 = 200;
 /// The longest such wait.
@@ -37,7 +40,9 @@ pub(super) struct Local {
     /// Files whose content has to be read, in order of discovery.
     pub(super) to_read: VecDeque<(RelPath, FileInfo)>,
     /// Names that are gone.
-    pub(super) gone: Vec<RelPath>,
+    gone: Vec<RelPath>,
+    /// When that is signed at the earliest.
+    gone_due_ms: u64,
     /// Large files being read elsewhere.
     pub(super) reading: BTreeMap<RelPath, FileInfo>,
     restless: BTreeMap<RelPath, u64>,
@@ -83,6 +88,25 @@ impl Local {
         self.restless.remove(path);
     }
 
+    /// A name was found to be gone.
+    pub(super) fn gone(&mut self, path: RelPath, now_ms: u64) {
+        if self.gone.is_empty() {
+            self.gone_due_ms = now_ms + GONE_MS;
+        }
+        self.gone.push(path);
+    }
+
+    /// Names that are gone, once everything that appeared was read.
+    pub(super) fn take_gone(&mut self, now_ms: u64) -> Vec<RelPath> {
+        if !self.to_read.is_empty() || !self.reading.is_empty() || self.gone_due_ms > now_ms {
+            return Vec::new();
+        }
+        let mut gone = std::mem::take(&mut self.gone);
+        gone.sort();
+        gone.dedup();
+        gone
+    }
+
     /// Looks that are due now; at most `most` single ones.
     pub(super) fn due(&mut self, now_ms: u64, most: usize) -> Vec<Look> {
         let mut looks: Vec<Look> = std::mem::take(&mut self.below).into_iter().map(Look::Below).collect();
@@ -100,10 +124,11 @@ impl Local {
 
     /// When the next look is due; `None`: when a hint comes.
     pub(super) fn wake_ms(&self) -> Option<u64> {
-        if !self.below.is_empty() || !self.to_read.is_empty() || (!self.gone.is_empty() && self.reading.is_empty()) {
+        if !self.below.is_empty() || !self.to_read.is_empty() {
             return Some(0);
         }
-        self.hints.values().map(|hint| hint.due_ms).min()
+        let gone = (!self.gone.is_empty() && self.reading.is_empty()).then_some(self.gone_due_ms);
+        self.hints.values().map(|hint| hint.due_ms).chain(gone).min()
     }
 
     /// Whether nothing is waiting.
@@ -145,6 +170,30 @@ mod tests {
         local.look_below(path("a/c"));
         local.hint(path("a/x"), true, 0);
         assert_eq!(local.due(0, 10), [Look::Below(path("a"))]);
+    }
+
+    #[test]
+    fn what_is_gone_is_said_after_everything_that_appeared_was_read() {
+        let mut local = Local::default();
+        local.gone(path("b"), 1000);
+        local.gone(path("a"), 1040);
+        local.gone(path("b"), 1045);
+        assert!(local.take_gone(1049).is_empty());
+        assert_eq!(local.wake_ms(), Some(1050));
+        let info = FileInfo {
+            kind: crate::base::Kind::File,
+            bytes: 1,
+            mode: 0o644,
+            mtime: Default::default(),
+            ctime: Default::default(),
+            inode: 1,
+        };
+        local.reading.insert(path("new"), info);
+        assert!(local.take_gone(9999).is_empty());
+        assert_eq!(local.wake_ms(), None);
+        local.reading.clear();
+        assert_eq!(local.take_gone(1050), [path("a"), path("b")]);
+        assert!(local.is_idle());
     }
 
     #[test]

@@ -60,15 +60,13 @@ impl Worker {
                     let Some(what) = self.what_is(&path, &info) else { continue };
                     found.push(Found { path, seen: Some(Seen { info, what, recheck: false }) });
                 }
-                Candidate::Gone(path) => self.local.gone.push(path),
+                Candidate::Gone(path) => self.local.gone(path, now),
             }
         }
         self.sign(found, Vec::new())?;
         self.read_some()?;
-        if self.local.to_read.is_empty() && self.local.reading.is_empty() && !self.local.gone.is_empty() {
-            let mut gone = std::mem::take(&mut self.local.gone);
-            gone.sort();
-            gone.dedup();
+        let gone = self.local.take_gone(now);
+        if !gone.is_empty() {
             let mut found = Vec::new();
             for path in gone {
                 // Something may be there again by now.

@@ -26,8 +26,17 @@ const PLACE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Removals that wait for what may be copied from them are looked at again after this long.
 const REMOVALS_MS: u64 = 100;
 
+/// So many removals at once wait until nothing more is heard for a while: those of a large rename come before what appears.
+const REMOVALS_MANY: usize = 32;
+/// See `REMOVALS_MANY`. A guess: a batch follows the one before it within some round trips.
+const REMOVALS_QUIET_MS: u64 = 1_500;
+/// See `REMOVALS_MANY`: no longer than this.
+const REMOVALS_WAIT_MS_MAX: u64 = 15_000;
+
 /// An action, with the bytes it needs.
-type Ready = (Action, Option<(Source, ChunkList)>);
+pub(super) type Ready = (Action, Option<Contents>);
+/// Bytes, and what they are.
+pub(super) type Contents = (Source, ChunkList);
 
 impl Worker {
     pub(super) fn plan(&mut self) -> Result<(), TurnError> {
@@ -68,12 +77,23 @@ impl Worker {
         }
         self.inline.clear();
         self.place(placed)?;
-        // What appears may still be copied from what goes: removals come last.
+        // What appears may still be copied from what goes: removals come last. Of many, what appears may not have been
+        // heard of yet.
+        let now = clock::wall_ms();
+        let since = *self.removals_since_ms.get_or_insert(now);
+        let more_comes = pass.removals.len() >= REMOVALS_MANY
+            && now < self.took_ms + REMOVALS_QUIET_MS
+            && now < since + REMOVALS_WAIT_MS_MAX;
         let may_be_source = |action: &Action| {
-            wants_waiting || (self.apply.awaits_large() && action.expected.is_some_and(|info| !is_small(info.bytes)))
+            more_comes
+                || wants_waiting
+                || (self.apply.awaits_large() && action.expected.is_some_and(|info| !is_small(info.bytes)))
         };
         let (kept, removals): (Vec<Action>, Vec<Action>) = pass.removals.into_iter().partition(may_be_source);
         self.removals_ms = (!kept.is_empty()).then(|| clock::wall_ms() + REMOVALS_MS);
+        if kept.is_empty() {
+            self.removals_since_ms = None;
+        }
         self.place(removals.into_iter().map(|action| (action, None)).collect())
     }
 
@@ -159,6 +179,7 @@ impl Worker {
             actions.into_iter().for_each(|(action, _)| self.apply.failed(action.name, now));
             return Ok(());
         }
+        let actions = self.let_through(actions)?;
         let mut orders = Vec::with_capacity(actions.len());
         let mut done = Vec::with_capacity(actions.len());
         for (action, source) in actions {
@@ -254,13 +275,23 @@ impl Worker {
 }
 
 /// Where the bytes of a file to be are.
-enum Source {
+pub(super) enum Source {
     Bytes(Vec<u8>),
     Partial(Partial),
 }
 
-fn is_small(bytes: u64) -> bool {
+pub(super) fn is_small(bytes: u64) -> bool {
     bytes <= CHUNK_BYTES_MAX as u64
+}
+
+impl Source {
+    /// The bytes, where they are in memory.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Partial(_) => None,
+        }
+    }
 }
 
 fn stage(disk: &Folder, source: Source) -> Result<Staged, DiskError> {

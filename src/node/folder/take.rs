@@ -101,6 +101,7 @@ impl Worker {
                 if let Some(arrival) = index.arrival_count()?.checked_sub(1) {
                     self.peers.arrived(arrival, now);
                 }
+                self.took_ms = now;
                 self.report_due = true;
                 self.applied_due = true;
                 self.apply.touch();

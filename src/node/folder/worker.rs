@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use super::apply::Apply;
 use super::fetcher::{Arrived, Order};
+use super::guard;
 use super::local::Local;
 use super::parked::Parked;
 use super::peers::{self, Peers};
@@ -19,6 +20,7 @@ use super::rules::NOTE_COMPLETE;
 use super::{FolderEvent, Said, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
+use crate::logic::sync::guard::Guard;
 use crate::logic::sync::index::{IndexError, Look, Totals};
 use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
@@ -83,6 +85,12 @@ pub(super) struct Worker {
     pub(super) applied_due: bool,
     /// Removals wait for this time.
     pub(super) removals_ms: Option<u64>,
+    /// Since when they wait.
+    pub(super) removals_since_ms: Option<u64>,
+    /// When a batch was last taken.
+    pub(super) took_ms: u64,
+    /// What holds bursts of changes.
+    pub(super) guard: Guard,
     pub(super) next_scan_ms: u64,
     pub(super) _watch: Option<Watch>,
     pub(super) hints: Receiver<Hint>,
@@ -127,6 +135,8 @@ impl Worker {
         let writer = Writer { node: setup.shared.mesh.node(), incarnation };
         let mut local = Local::default();
         local.look_below(RelPath::root());
+        let limits = setup.shared.config.guard.limits();
+        let guard = guard::recall(&setup.store, limits)?;
         let mut apply = Apply::default();
         apply.select(follow(&setup.store, setup.selection.clone())?);
         Ok(Self {
@@ -150,6 +160,9 @@ impl Worker {
             report_due: false,
             applied_due: true,
             removals_ms: None,
+            removals_since_ms: None,
+            took_ms: 0,
+            guard,
             _watch: watch,
             hints,
             events,
@@ -410,7 +423,7 @@ impl Worker {
 
     /// Tells all peers how far the logs reach, and, once the disk has caught up, that it has.
     fn report(&mut self) -> Result<(), TurnError> {
-        let settled = self.apply.is_idle() && self.ready.is_empty();
+        let settled = self.apply.is_idle() && self.ready.is_empty() && !self.holds_any();
         let news = self.report_due || (self.applied_due && settled);
         if !news {
             return Ok(());
@@ -517,6 +530,8 @@ impl Worker {
             State::Syncing
         } else if !self.local.is_idle() || !self.complete {
             State::Scanning
+        } else if self.holds_any() {
+            State::Held
         } else {
             State::Idle
         };
@@ -525,7 +540,9 @@ impl Worker {
         if state == State::Idle && status.state != State::Idle {
             status.problem = None;
         }
-        *status = Status { state, local, need, local_only, problem: status.problem.take() };
+        let bursts = self.guard.bursts().map(|(node, burst)| (node, burst.clone())).collect();
+        let problem = status.problem.take();
+        *status = Status { state, local, need, local_only, bursts, problem };
         drop(status);
         if changed {
             self.setup.shared.tell(Event::Folder {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Expelled, Group, Kept, Late, LateCount, PathText, Recovered, Reinstated, Renamed, Retired, Reverted,
-    RoleChanged, Ruled, Rules, UtcTime,
+    AuditEntry, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered, Reinstated, Renamed,
+    Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime,
 };
 use crate::base::{Level, Role};
 
@@ -64,6 +64,10 @@ pub enum Response {
     Kept(Kept),
     /// To `Request::Reinstate`.
     Reinstated(Reinstated),
+    /// To `Request::Guard`.
+    Held(Vec<HeldBurst>),
+    /// To `Request::Decide`.
+    Decided(Decided),
 }
 
 /// Files and bytes.

@@ -56,6 +56,8 @@ pub enum LateReason {
     Suspended,
     /// Its node signed two histories; it cannot be kept.
     Forked,
+    /// It belongs to a burst of changes that was rejected.
+    Rejected,
     /// Its author had no right to it, and could know.
     NotPermitted,
     /// A newer version of the program is needed to judge it.
