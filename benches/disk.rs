@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use lanyard::base::{FileTime, FolderId, RelPath};
 use lanyard::shell::disk::commit::{CommitOrder, Outcome, Put, commit};
+use lanyard::shell::disk::primitives::Place;
 use lanyard::shell::disk::stage::{Partial, stage_small};
 use lanyard::shell::disk::{Folder, chunk, scan};
 use lanyard::wire::content::{CHUNK_BYTES_MAX, ChunkList};
@@ -153,7 +154,7 @@ fn large(root: &Path, folder: &Folder) {
     let partial = Partial::open_or_create(folder, list.id(), list.bytes()).expect("opens");
     let mut offset = 0;
     for record in &list.records {
-        assert!(partial.copy_chunk(folder, &at, offset, record, offset).expect("copies"));
+        assert!(partial.copy_chunk(folder, &Place::shared(&at), offset, record, offset).expect("copies"));
         offset += u64::from(record.bytes);
     }
     let written = start.elapsed().as_secs_f64();

@@ -15,8 +15,10 @@ use crate::logic::sync::fetch::{Failure, Fetch, Want};
 use crate::logic::sync::index::IndexError;
 use crate::logic::sync::{reuse, verify};
 use crate::shell::clock;
-use crate::shell::disk::Folder;
+use crate::shell::disk::primitives::Place;
 use crate::shell::disk::stage::Partial;
+use crate::shell::disk::versions::{Shelf, Sought};
+use crate::shell::disk::{DiskError, Folder};
 use crate::shell::net::link::{LinkSender, SendError};
 use crate::shell::store::Store;
 use crate::wire::chunker::chunks_of;
@@ -86,6 +88,7 @@ struct Work {
     authors: BTreeMap<ContentId, NodeId>,
     /// Requests that found a full queue.
     unsent: std::collections::VecDeque<(NodeId, Message)>,
+    shelf: Shelf,
 }
 
 /// A large content on its way into a file.
@@ -106,6 +109,7 @@ impl Fetcher {
             assemblies: BTreeMap::new(),
             authors: BTreeMap::new(),
             unsent: std::collections::VecDeque::new(),
+            shelf: Shelf::default(),
         };
         loop {
             let now = clock::wall_ms();
@@ -142,12 +146,7 @@ impl Fetcher {
         match order {
             Order::Want(want, author) => {
                 work.authors.insert(want.content, author);
-                work.fetch.want(want.clone());
-                if !want.is_small()
-                    && let Ok(Some(list)) = self.store.read::<_, IndexError>(|look| look.chunk_list(want.content))
-                {
-                    self.begin(work, &want, list, arrived);
-                }
+                self.want(work, &want, arrived);
             }
             Order::PeerUp(link, turn) => {
                 let newest = work.turns.entry(link.peer()).or_default();
@@ -167,6 +166,22 @@ impl Fetcher {
             }
             Order::Answer(from, number, answer) => self.answered(work, from, number, answer, arrived),
             Order::Stop => {}
+        }
+    }
+
+    /// Begins with a content: its chunk list may be known, or what the path had before may have it.
+    fn want(&self, work: &mut Work, want: &Want, arrived: &mut Vec<Arrived>) {
+        work.fetch.want(want.clone());
+        if want.is_small() {
+            return;
+        }
+        if let Ok(Some(list)) = self.store.read::<_, IndexError>(|look| look.chunk_list(want.content)) {
+            return self.begin(work, want, list, None, arrived);
+        }
+        let mtimes = self.store.read(|look| reuse::times_of(look, &want.path, want.content)).unwrap_or_default();
+        let sought = Sought { content: want.content, bytes: want.bytes, mtimes };
+        if let Some((version, list)) = work.shelf.find(&self.disk, &want.path, &sought) {
+            self.begin(work, want, list, Some(&version.place), arrived);
         }
     }
 
@@ -203,7 +218,7 @@ impl Fetcher {
                 match checked {
                     Ok(leaf) => {
                         if let Some((want, list)) = work.fetch.leaf_arrived(number, at, leaf) {
-                            self.begin(work, &want, list, arrived);
+                            self.begin(work, &want, list, None, arrived);
                         }
                         return;
                     }
@@ -232,11 +247,12 @@ impl Fetcher {
     }
 
     /// The list of a large content is known: what of it is here already?
-    fn begin(&self, work: &mut Work, want: &Want, list: ChunkList, arrived: &mut Vec<Arrived>) {
+    /// `kept`: a version that has all of it.
+    fn begin(&self, work: &mut Work, want: &Want, list: ChunkList, kept: Option<&Place>, arrived: &mut Vec<Arrived>) {
         let author = work.authors.get(&want.content).copied();
         let begun = Partial::open_or_create(&self.disk, want.content, want.bytes).and_then(|partial| {
             let mut have = partial.verified(&list)?;
-            self.reuse(&partial, &list, &mut have, author)?;
+            self.reuse(&partial, &list, &mut have, (author, kept))?;
             Ok((partial, have))
         });
         match begun {
@@ -260,14 +276,14 @@ impl Fetcher {
         }
     }
 
-    /// Copies chunks that are in other files of this folder.
+    /// Copies chunks that are in other files of this folder, or in a kept version that has them all.
     fn reuse(
         &self,
         partial: &Partial,
         list: &ChunkList,
         have: &mut [bool],
-        author: Option<NodeId>,
-    ) -> Result<(), crate::shell::disk::DiskError> {
+        (author, kept): (Option<NodeId>, Option<&Place>),
+    ) -> Result<(), DiskError> {
         let mut to = 0;
         for (at, record) in list.records.iter().enumerate() {
             let offset = to;
@@ -275,11 +291,15 @@ impl Fetcher {
             if have[at] {
                 continue;
             }
+            if let Some(kept) = kept {
+                have[at] = partial.copy_chunk(&self.disk, kept, offset, record, offset)?;
+                continue;
+            }
             let Some(author) = author else { continue };
             let may_read = |path: &RelPath| (self.may_read)(author, path);
             let place = self.store.read(|look| reuse::chunk_for(look, record.hash, &may_read)).ok().flatten();
             if let Some(place) = place {
-                have[at] = partial.copy_chunk(&self.disk, &place.path, place.offset, record, offset)?;
+                have[at] = partial.copy_chunk(&self.disk, &Place::shared(&place.path), place.offset, record, offset)?;
             }
         }
         Ok(())

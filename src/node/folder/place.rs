@@ -13,7 +13,8 @@ use crate::shell::clock;
 use crate::shell::disk::chunk;
 use crate::shell::disk::commit::{self, CommitOrder, Outcome, Put};
 use crate::shell::disk::stage::{self, Partial, Staged};
-use crate::shell::disk::{DiskError, Folder, versions};
+use crate::shell::disk::versions::Sought;
+use crate::shell::disk::{DiskError, Folder};
 use crate::wire::api::{Change, Event, PathText};
 use crate::wire::batch::What;
 use crate::wire::chunker::chunks_of;
@@ -98,7 +99,7 @@ impl Worker {
     }
 
     /// The bytes of a small content, where they came along or are on this disk.
-    fn at_hand(&self, wanted: &Wanted, content: ContentId, length: u64) -> Option<(Vec<u8>, ChunkList)> {
+    fn at_hand(&mut self, wanted: &Wanted, content: ContentId, length: u64) -> Option<(Vec<u8>, ChunkList)> {
         if !is_small(length) {
             return None;
         }
@@ -118,8 +119,10 @@ impl Worker {
             return Some(found);
         }
         // A version that comes back is not in any file; what replaced it here put it into the versions of its path.
-        let kept = versions::of(&self.setup.disk, &wanted.action.name, length).unwrap_or_default();
-        kept.iter().filter_map(|at| versions::read_small(&self.setup.disk, at, length).ok()).find_map(checked)
+        let path = wanted.action.copy_of.as_ref().map_or(&wanted.action.name, |(owner, _)| owner);
+        let sought = Sought { content, bytes: length, mtimes: Vec::new() };
+        let (version, list) = self.shelf.find(&self.setup.disk, path, &sought)?;
+        Some((chunk::read_small_at(&self.setup.disk, &version.place, &version.info).ok()?, list))
     }
 
     /// Places contents that the fetcher completed.

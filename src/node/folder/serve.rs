@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::{MayRead, lock};
-use crate::base::{ContentId, FileInfo, FolderId, RelPath};
+use crate::base::{ContentId, FileInfo, FileTime, FolderId, RelPath};
 use crate::logic::policy::Permit;
 use crate::logic::sync::index::IndexError;
-use crate::logic::sync::reuse;
+use crate::logic::sync::reuse::{self, Source};
+use crate::shell::disk::primitives::Place;
+use crate::shell::disk::versions::{Shelf, Sought, Version};
 use crate::shell::disk::{Folder, chunk};
 use crate::shell::store::Store;
 use crate::wire::codec::{Bytes, List};
@@ -24,6 +26,9 @@ pub(in crate::node) struct Server {
     store: Store,
     may_read: MayRead,
     lists: Mutex<VecDeque<Arc<Listed>>>,
+    shelf: Mutex<Shelf>,
+    /// Large contents that were found in a kept version of a path.
+    kept: Mutex<VecDeque<(RelPath, ContentId, Version)>>,
 }
 
 /// A content with the offsets of its chunks.
@@ -34,14 +39,14 @@ struct Listed {
 }
 
 /// Where a content is on this disk.
-struct Place {
-    path: RelPath,
+struct Found {
+    place: Place,
     info: FileInfo,
 }
 
 impl Server {
     pub(super) fn new(folder: FolderId, disk: Arc<Folder>, store: Store, may_read: MayRead) -> Self {
-        Self { folder, disk, store, may_read, lists: Mutex::new(VecDeque::new()) }
+        Self { folder, disk, store, may_read, lists: Mutex::default(), shelf: Mutex::default(), kept: Mutex::default() }
     }
 
     /// Answers one request. The permit names who asks, and was given for reading this path.
@@ -50,27 +55,51 @@ impl Server {
             return Answer::Refused;
         }
         match self.find(want, permit) {
-            Ok(Some(place)) => self.read(want, &place).unwrap_or(Answer::Absent),
+            Ok(Some(found)) => self.read(want, &found).unwrap_or(Answer::Absent),
             Ok(None) | Err(_) => Answer::Absent,
         }
     }
 
     /// The content must belong to a version of exactly the path that was asked for and permitted; its bytes may lie
-    /// anywhere in the folder where both who asks and that version's author may read.
-    fn find(&self, want: &ContentWant, permit: &Permit) -> Result<Option<Place>, IndexError> {
+    /// anywhere in the folder where both who asks and that version's author may read, or where that path's own
+    /// replaced contents are kept.
+    fn find(&self, want: &ContentWant, permit: &Permit) -> Result<Option<Found>, IndexError> {
         let may_read = |node, path: &RelPath| (self.may_read)(node, path);
-        let found =
+        let source =
             self.store.read(|look| reuse::place_to_serve(look, &want.path, want.content, permit.node(), &may_read))?;
-        Ok(found.map(|(path, info)| Place { path, info }))
+        Ok(match source {
+            Some(Source::File(path, info)) => Some(Found { place: Place::shared(&path), info }),
+            Some(Source::Versions(bytes, mtimes)) => self.kept(want, bytes, mtimes),
+            None => None,
+        })
     }
 
-    fn read(&self, want: &ContentWant, place: &Place) -> Option<Answer> {
+    /// A kept version of the path with the content.
+    fn kept(&self, want: &ContentWant, bytes: u64, mtimes: Vec<FileTime>) -> Option<Found> {
+        let found = |version: Version| Found { place: version.place, info: version.info };
+        let is_it =
+            |(path, content, _): &&(RelPath, ContentId, Version)| (path, content) == (&want.path, &want.content);
+        if let Some((_, _, version)) = lock(&self.kept).iter().find(is_it) {
+            return Some(found(version.clone()));
+        }
+        let sought = Sought { content: want.content, bytes, mtimes };
+        let (version, list) = lock(&self.shelf).find(&self.disk, &want.path, &sought)?;
+        if bytes > CHUNK_BYTES_MAX as u64 {
+            self.list(want.content, list);
+            let mut kept = lock(&self.kept);
+            kept.truncate(LISTS_MAX - 1);
+            kept.push_front((want.path.clone(), want.content, version.clone()));
+        }
+        Some(found(version))
+    }
+
+    fn read(&self, want: &ContentWant, found: &Found) -> Option<Answer> {
         match want.part {
             Part::Whole => {
-                if place.info.bytes > CHUNK_BYTES_MAX as u64 {
+                if found.info.bytes > CHUNK_BYTES_MAX as u64 {
                     return None;
                 }
-                let bytes = chunk::read_small(&self.disk, &place.path, &place.info).ok()?;
+                let bytes = chunk::read_small_at(&self.disk, &found.place, &found.info).ok()?;
                 Some(Answer::Bytes(Bytes::new(bytes)?))
             }
             Part::Leaf(at) => {
@@ -88,8 +117,8 @@ impl Server {
                 let record = listed.list.records.get(at).filter(|record| record.hash == hash)?;
                 let offset = *listed.offsets.get(at)?;
                 let bytes =
-                    chunk::read_range(&self.disk, &place.path, offset, record.bytes as usize, Some(&place.info))
-                        .ok()?;
+                    chunk::read_range_at(&self.disk, &found.place, offset, record.bytes as usize, Some(&found.info));
+                let bytes = bytes.inspect_err(|_| self.forget_kept(want)).ok()?;
                 Some(Answer::Bytes(Bytes::new(bytes)?))
             }
         }
@@ -100,6 +129,15 @@ impl Server {
             return Some(listed.clone());
         }
         let list = self.store.read::<_, IndexError>(|look| look.chunk_list(content)).ok()??;
+        Some(self.list(content, list))
+    }
+
+    /// A version that was pruned since is looked for again.
+    fn forget_kept(&self, want: &ContentWant) {
+        lock(&self.kept).retain(|(path, content, _)| (path, content) != (&want.path, &want.content));
+    }
+
+    fn list(&self, content: ContentId, list: ChunkList) -> Arc<Listed> {
         let mut end = 0;
         let mut offsets = Vec::with_capacity(list.records.len());
         for record in &list.records {
@@ -112,6 +150,6 @@ impl Server {
             lists.pop_front();
         }
         lists.push_back(listed.clone());
-        Some(listed)
+        listed
     }
 }

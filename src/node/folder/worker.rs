@@ -25,6 +25,7 @@ use crate::logic::sync::index::{IndexError, Look, Totals};
 use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
 use crate::node::mesh::FolderRules;
+use crate::shell::disk::versions::Shelf;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
 use crate::shell::disk::{DiskError, chunk, versions};
 use crate::shell::net::link::LinkSender;
@@ -78,6 +79,8 @@ pub(super) struct Worker {
     /// Complete contents that wait to be placed.
     pub(super) ready: Vec<Arrived>,
     pub(super) unsent: VecDeque<Order>,
+    /// What was kept of what other changes replaced.
+    pub(super) shelf: Shelf,
     /// Proofs of forks found in this turn.
     pub(super) forks: Vec<Fork>,
     pub(super) waiters: Vec<Sender<()>>,
@@ -155,6 +158,7 @@ impl Worker {
             inline: BTreeMap::new(),
             ready: Vec::new(),
             unsent: VecDeque::new(),
+            shelf: Shelf::default(),
             forks: Vec::new(),
             waiters: Vec::new(),
             report_due: false,

@@ -47,7 +47,12 @@ pub enum ReadError {
 
 /// Reads, cuts and hashes a whole file that is still `expected`.
 pub fn read_content(folder: &Folder, path: &RelPath, expected: &FileInfo) -> Result<ChunkList, ReadError> {
-    let reading = Reading::open(folder, path, Some(expected), Open::ReadAll)?;
+    read_content_at(folder, &Place::shared(path), expected)
+}
+
+/// The same at any place.
+pub fn read_content_at(folder: &Folder, place: &Place, expected: &FileInfo) -> Result<ChunkList, ReadError> {
+    let reading = Reading::open(folder, place, Some(expected), Open::ReadAll)?;
     let list = if expected.bytes <= WHOLE_BYTES_MAX {
         chunks_of(&reading.whole(expected)?)
     } else {
@@ -63,10 +68,15 @@ pub fn read_content(folder: &Folder, path: &RelPath, expected: &FileInfo) -> Res
 
 /// Reads a whole small file that is still `expected`; the caller knows that `expected.bytes` is small.
 pub fn read_small(folder: &Folder, path: &RelPath, expected: &FileInfo) -> Result<Vec<u8>, ReadError> {
+    read_small_at(folder, &Place::shared(path), expected)
+}
+
+/// The same at any place.
+pub fn read_small_at(folder: &Folder, place: &Place, expected: &FileInfo) -> Result<Vec<u8>, ReadError> {
     if expected.bytes > WHOLE_BYTES_MAX {
         return Err(ReadError::TooLarge);
     }
-    let reading = Reading::open(folder, path, Some(expected), Open::Read)?;
+    let reading = Reading::open(folder, place, Some(expected), Open::Read)?;
     let bytes = reading.whole(expected)?;
     reading.check(expected)?;
     Ok(bytes)
@@ -81,10 +91,21 @@ pub fn read_range(
     length: usize,
     expected: Option<&FileInfo>,
 ) -> Result<Vec<u8>, ReadError> {
+    read_range_at(folder, &Place::shared(path), offset, length, expected)
+}
+
+/// The same at any place.
+pub fn read_range_at(
+    folder: &Folder,
+    place: &Place,
+    offset: u64,
+    length: usize,
+    expected: Option<&FileInfo>,
+) -> Result<Vec<u8>, ReadError> {
     if length > RANGE_BYTES_MAX {
         return Err(ReadError::TooLarge);
     }
-    let reading = Reading::open(folder, path, expected, Open::Read)?;
+    let reading = Reading::open(folder, place, expected, Open::Read)?;
     let mut bytes = vec![0; length];
     let read = reading.file.read_at(&mut bytes, offset).map_err(|e| reading.fail(e))?;
     if read < length {
@@ -103,8 +124,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn open(folder: &Folder, path: &RelPath, expected: Option<&FileInfo>, how: Open) -> Result<Self, ReadError> {
-        let place = Place::shared(path);
+    fn open(folder: &Folder, place: &Place, expected: Option<&FileInfo>, how: Open) -> Result<Self, ReadError> {
+        let place = place.clone();
         let file = match folder.disk.open(&place, how) {
             Ok(file) => file,
             Err(error) if scan::is_absent(&error) || error.kind() == io::ErrorKind::InvalidInput => {
@@ -316,7 +337,7 @@ mod tests {
             let content = content(seed, bytes);
             std::fs::write(dir.path().join("f"), &content).expect("written");
             let expected = info(&folder, "f");
-            let reading = Reading::open(&folder, &path("f"), Some(&expected), Open::ReadAll).expect("opens");
+            let reading = Reading::open(&folder, &Place::shared(&path("f")), Some(&expected), Open::ReadAll).expect("opens");
             for pieces in 1..5 {
                 let list = reading.in_pieces(&expected, pieces).expect("reads");
                 prop_assert_eq!(list, chunks_of(&content));
@@ -390,7 +411,8 @@ mod tests {
             let target = dir.path().join("f");
             std::fs::write(&target, content(1, 9 << 20)).expect("written");
             let expected = info(&folder, "f");
-            let mut reading = Reading::open(&folder, &path("f"), Some(&expected), Open::ReadAll).expect("opens");
+            let mut reading =
+                Reading::open(&folder, &Place::shared(&path("f")), Some(&expected), Open::ReadAll).expect("opens");
             reading.file = Box::new(Unsteady { file: reading.file, target, change, reads: 0.into() });
 
             let result = reading.in_pieces(&expected, 2).and_then(|list| reading.check(&expected).map(|()| list));

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::primitives::{Disk, DiskFile, Look, Make, Open, Place};
 use super::{DiskError, Folder, chunk};
-use crate::base::{ContentId, FileInfo, FileTime, Kind, Mode, RelPath};
+use crate::base::{ContentId, FileInfo, FileTime, Kind, Mode};
 use crate::shell::entropy;
 use crate::wire::content::{CHUNK_BYTES_MAX, ChunkList, ChunkRecord};
 
@@ -252,12 +252,12 @@ impl Partial {
     pub fn copy_chunk(
         &self,
         folder: &Folder,
-        from: &RelPath,
+        from: &Place,
         from_offset: u64,
         record: &ChunkRecord,
         offset: u64,
     ) -> Result<bool, DiskError> {
-        match chunk::read_range(folder, from, from_offset, record.bytes as usize, None) {
+        match chunk::read_range_at(folder, from, from_offset, record.bytes as usize, None) {
             Ok(bytes) if ChunkRecord::of(&bytes) == *record => self.write_at(offset, &bytes).map(|()| true),
             _ => Ok(false),
         }
@@ -338,6 +338,7 @@ fn info_of(file: &dyn DiskFile) -> io::Result<FileInfo> {
 mod tests {
     use super::*;
     use crate::base::FolderId;
+    use crate::base::RelPath;
     use crate::wire::chunker::chunks_of;
 
     fn folder() -> (tempfile::TempDir, Folder) {
@@ -442,10 +443,10 @@ mod tests {
         let old = RelPath::new("old").expect("valid");
         let partial = Partial::open_or_create(&folder, list.id(), list.bytes()).expect("opens");
 
-        assert!(!partial.copy_chunk(&folder, &old, offset + 1, &record, offset).expect("copies"));
+        assert!(!partial.copy_chunk(&folder, &Place::shared(&old), offset + 1, &record, offset).expect("copies"));
         let gone = RelPath::new("gone").expect("valid");
-        assert!(!partial.copy_chunk(&folder, &gone, offset, &record, offset).expect("copies"));
-        assert!(partial.copy_chunk(&folder, &old, offset, &record, offset).expect("copies"));
+        assert!(!partial.copy_chunk(&folder, &Place::shared(&gone), offset, &record, offset).expect("copies"));
+        assert!(partial.copy_chunk(&folder, &Place::shared(&old), offset, &record, offset).expect("copies"));
         let have = partial.verified(&list).expect("reads");
         assert_eq!(have.iter().filter(|have| **have).count(), 1);
         assert!(have[1]);

@@ -5,12 +5,15 @@
 //! 255 bytes, a file where a directory is needed) the version lies flat as `+HASH~...`, HASH of the whole path.
 //! They are plain files: a person can copy one back without lanyard.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use super::primitives::{Look, Make, Open, Place, Rename};
-use super::{DiskError, Folder};
+use super::primitives::{Look, Make, Place, Rename};
+use super::{DiskError, Folder, chunk};
 use crate::base::path::NAME_BYTES_MAX;
-use crate::base::{Kind, RelPath};
+use crate::base::{ContentId, FileInfo, FileTime, Kind, RelPath};
+use crate::shell::clock;
+use crate::wire::content::{CHUNK_BYTES_MAX, ChunkList};
 
 /// `~YYYYMMDDThhmmssmmmZ-`: what a version's name has after the file's.
 const STAMP_BYTES: usize = 21;
@@ -18,6 +21,10 @@ const STAMP_BYTES: usize = 21;
 const SAME_STAMP_MAX: u32 = 1000;
 /// Versions of one path and length that are read to find a content again. A guess: more are older than any freeze.
 const READ_BACK_MAX: usize = 8;
+/// Directories whose versions a shelf knows. A guess: the one that is being looked through and the flat one, and some.
+const SHELVES_MAX: usize = 4;
+/// Versions in one directory that a shelf remembers; larger ones are listed each time. Some 10 MB.
+const SHELF_MAX: usize = 50_000;
 /// Levels below `versions/` that `prune` enters: those of the deepest path and one.
 const LEVELS_MAX: usize = crate::base::path::DEPTH_MAX + 1;
 
@@ -48,8 +55,7 @@ pub(super) fn take(folder: &Folder, from: &Place, path: &RelPath, now_ms: u64) -
             result => return result,
         }
     }
-    let hash = blake3::hash(path.as_bytes()).to_hex();
-    take_as(folder, from, &top(), format!("+{}{stamp}", &hash[..16]).as_bytes())
+    take_as(folder, from, &top(), &[&flat_name(path), stamp.as_bytes()].concat())
 }
 
 /// Whether nothing can be taken because nothing is there.
@@ -136,40 +142,119 @@ fn prune_dir(
     }
 }
 
-/// Kept versions of a path that have this length, newest first; a few at most.
-pub fn of(folder: &Folder, path: &RelPath, bytes: u64) -> io::Result<Vec<Place>> {
-    let (Some(name), Some(parent)) = (path.name(), path.parent()) else { return Ok(Vec::new()) };
-    let dir = top().below_all(&parent);
-    let mut names: Vec<Vec<u8>> = Vec::new();
-    let mut see = |found: &[u8], look: io::Result<Look>| {
-        let is_one =
-            stamp_of(found).is_some_and(|stamp| found.strip_prefix(name).is_some_and(|rest| rest.starts_with(stamp)));
-        if is_one && matches!(look, Ok(Look::Plain(info)) if info.kind == Kind::File && info.bytes == bytes) {
-            names.push(found.to_vec());
-        }
-    };
-    match folder.disk.list(&dir, &mut see) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    names.sort_by(|a, b| b.cmp(a));
-    names.truncate(READ_BACK_MAX);
-    Ok(names.into_iter().map(|name| dir.below(name)).collect())
+/// A kept version.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Version {
+    /// Where it lies.
+    pub place: Place,
+    /// When it was taken out, milliseconds since 1970 UTC.
+    pub taken_ms: u64,
+    /// What it is: a file or a symbolic link.
+    pub info: FileInfo,
 }
 
-/// Reads a kept version whole.
-pub fn read_small(folder: &Folder, at: &Place, bytes: u64) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(bytes).map_err(io::Error::other)?;
-    let mut read = vec![0; length];
-    let mut done = 0;
-    let file = folder.disk.open(at, Open::Read)?;
-    while done < length {
-        match file.read_at(&mut read[done..], done as u64)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            some => done += some,
-        }
+/// What a content that is looked for is known to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sought {
+    /// Which.
+    pub content: ContentId,
+    /// Its length.
+    pub bytes: u64,
+    /// Modification times that a file with it had at the path.
+    pub mtimes: Vec<FileTime>,
+}
+
+/// Versions by the name of their file; directories are listed once and remembered until they change.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    listed: VecDeque<Listed>,
+}
+
+#[derive(Debug)]
+struct Listed {
+    dir: Place,
+    /// What the directory was before it was listed.
+    was: FileInfo,
+    versions: BTreeMap<Vec<u8>, Vec<Version>>,
+}
+
+impl Shelf {
+    /// Kept versions of a path, newest first.
+    pub fn of(&mut self, folder: &Folder, path: &RelPath) -> io::Result<Vec<Version>> {
+        let (Some(name), Some(parent)) = (path.name(), path.parent()) else { return Ok(Vec::new()) };
+        let mut found = self.named(folder, &top().below_all(&parent), name)?;
+        found.extend(self.named(folder, &top(), &flat_name(path))?);
+        found.sort_by(|a, b| (b.taken_ms, &b.place).cmp(&(a.taken_ms, &a.place)));
+        Ok(found)
     }
-    Ok(read)
+
+    /// A kept version of `path` that has the content, and its chunk list. It is read to be sure. Large ones are read
+    /// only where their time fits too.
+    pub fn find(&mut self, folder: &Folder, path: &RelPath, sought: &Sought) -> Option<(Version, ChunkList)> {
+        let is_timed = |version: &Version| sought.mtimes.contains(&version.info.mtime);
+        let mut fitting = self.of(folder, path).unwrap_or_default();
+        fitting.retain(|version| version.info.kind == Kind::File && version.info.bytes == sought.bytes);
+        fitting.retain(|version| sought.bytes <= CHUNK_BYTES_MAX as u64 || is_timed(version));
+        fitting.sort_by_key(|version| !is_timed(version));
+        fitting.into_iter().take(READ_BACK_MAX).find_map(|version| {
+            let list = chunk::read_content_at(folder, &version.place, &version.info).ok()?;
+            (list.id() == sought.content).then_some((version, list))
+        })
+    }
+
+    fn named(&mut self, folder: &Folder, dir: &Place, name: &[u8]) -> io::Result<Vec<Version>> {
+        let was = match folder.disk.look(dir) {
+            Ok(Look::Plain(info)) => info,
+            Ok(_) => return Ok(Vec::new()),
+            Err(error) if super::scan::is_absent(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        if let Some(known) = self.listed.iter().find(|known| known.dir == *dir && known.was == was) {
+            return Ok(known.versions.get(name).cloned().unwrap_or_default());
+        }
+        let versions = list(folder, dir)?;
+        let named = versions.get(name).cloned().unwrap_or_default();
+        self.listed.retain(|known| known.dir != *dir);
+        let count: usize = versions.values().map(Vec::len).sum();
+        if count <= SHELF_MAX && !was.may_change_unseen(clock::wall_ms()) {
+            self.listed.truncate(SHELVES_MAX - 1);
+            self.listed.push_front(Listed { dir: dir.clone(), was, versions });
+        }
+        Ok(named)
+    }
+}
+
+/// The versions in one directory, by the name of their file.
+fn list(folder: &Folder, dir: &Place) -> io::Result<BTreeMap<Vec<u8>, Vec<Version>>> {
+    let mut versions: BTreeMap<Vec<u8>, Vec<Version>> = BTreeMap::new();
+    let mut see = |found: &[u8], look: io::Result<Look>| {
+        let Ok(Look::Plain(info)) = look else { return };
+        if info.kind == Kind::Dir {
+            return;
+        }
+        let Some((name, taken_ms)) = stamp_of(found).and_then(|stamp| {
+            let name = &found[..found.len() - stamp.len() - count_bytes(found)];
+            Some((name, ms_of(stamp)?))
+        }) else {
+            return;
+        };
+        versions.entry(name.to_vec()).or_default().push(Version { place: dir.below(found), taken_ms, info });
+    };
+    match folder.disk.list(dir, &mut see) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(versions),
+    }
+}
+
+/// Bytes of what follows the stamp in a version's name.
+fn count_bytes(name: &[u8]) -> usize {
+    name.iter().rev().take_while(|b| **b != b'-').count()
+}
+
+/// The name in `versions/` itself of what cannot lie in the same directories as its file.
+fn flat_name(path: &RelPath) -> Vec<u8> {
+    let hash = blake3::hash(path.as_bytes()).to_hex();
+    format!("+{}", &hash[..16]).into_bytes()
 }
 
 /// `~YYYYMMDDThhmmssmmmZ-`, which sorts by time.
@@ -177,6 +262,20 @@ fn stamp(ms: u64) -> String {
     let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let time = time.unwrap_or(jiff::Timestamp::MAX);
     time.strftime("~%Y%m%dT%H%M%S%3fZ-").to_string()
+}
+
+/// The moment of a stamp, milliseconds since 1970 UTC.
+fn ms_of(stamp: &[u8]) -> Option<u64> {
+    let number = |from: usize, to: usize| -> Option<i32> {
+        let digits = stamp.get(from..to).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    };
+    let small = |from, to| number(from, to).and_then(|n| i8::try_from(n).ok());
+    let (year, nanos) = (i16::try_from(number(1, 5)?).ok()?, number(16, 19)? * 1_000_000);
+    let (month, day) = (small(5, 7)?, small(7, 9)?);
+    let (hour, minute, second) = (small(10, 12)?, small(12, 14)?, small(14, 16)?);
+    let time = jiff::civil::DateTime::new(year, month, day, hour, minute, second, nanos).ok()?;
+    u64::try_from(jiff::tz::TimeZone::UTC.to_timestamp(time).ok()?.as_millisecond()).ok()
 }
 
 /// The stamp in a version's name.
@@ -228,6 +327,45 @@ mod tests {
         let taken = keep(&dir, &folder, &file, NOW_MS);
         let below = RelPath::new(format!("{}/b", taken.trim_start_matches(".lanyard/versions/"))).expect("valid");
         assert!(keep(&dir, &folder, &below, NOW_MS).starts_with(".lanyard/versions/+"));
+    }
+
+    #[test]
+    fn a_shelf_tells_versions_of_a_path_newest_first_and_notices_new_ones() {
+        let (dir, folder) = folder();
+        let path = RelPath::new("a/b").expect("valid");
+        let long = RelPath::new("n".repeat(250)).expect("valid");
+        let mut shelf = Shelf::default();
+        assert_eq!(shelf.of(&folder, &path).expect("listed"), []);
+        for ms in [NOW_MS, NOW_MS + 1] {
+            keep(&dir, &folder, &path, ms);
+            keep(&dir, &folder, &long, ms);
+        }
+        keep(&dir, &folder, &RelPath::new("a/b-2").expect("valid"), NOW_MS);
+
+        for path in [&path, &long] {
+            let told: Vec<u64> = shelf.of(&folder, path).expect("listed").iter().map(|v| v.taken_ms).collect();
+            assert_eq!(told, [NOW_MS + 1, NOW_MS]);
+        }
+        // Once the directory is older than the clock's step it is remembered; a new version changes it.
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        assert_eq!(shelf.of(&folder, &path).expect("listed").len(), 2);
+        keep(&dir, &folder, &path, NOW_MS + 2);
+        assert_eq!(shelf.of(&folder, &path).expect("listed").len(), 3);
+    }
+
+    #[test]
+    fn a_content_is_found_among_the_versions_of_its_path_only() {
+        let (dir, folder) = folder();
+        let path = RelPath::new("a").expect("valid");
+        keep(&dir, &folder, &path, NOW_MS);
+        let list = crate::wire::chunker::chunks_of(b"old");
+        let sought = Sought { content: list.id(), bytes: 3, mtimes: Vec::new() };
+        let mut shelf = Shelf::default();
+        let (found, read) = shelf.find(&folder, &path, &sought).expect("kept");
+        assert_eq!((found.taken_ms, read), (NOW_MS, list));
+        assert!(shelf.find(&folder, &RelPath::new("b").expect("valid"), &sought).is_none());
+        let other = Sought { content: crate::wire::chunker::chunks_of(b"new").id(), ..sought };
+        assert!(shelf.find(&folder, &path, &other).is_none());
     }
 
     #[test]
