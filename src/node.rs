@@ -118,6 +118,11 @@ impl Shared {
         drop(alerts);
         self.tell(Event::Alert { what, hint });
     }
+
+    /// What was wrong is so no longer.
+    fn over(&self, what: &str) {
+        lock(&self.alerts).retain(|alert| alert.what != what);
+    }
 }
 
 /// An error and what caused it, nearest first.

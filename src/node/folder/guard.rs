@@ -93,8 +93,7 @@ impl Worker {
         let new: Vec<NodeId> =
             self.guard.bursts().map(|(node, _)| node).filter(|node| !before.contains(node)).collect();
         for node in new {
-            let (who, folder) = (self.setup.shared.name_of(node), &self.setup.name);
-            let what = format!("{who} deletes or replaces much in folder {folder}; the rest of it is held");
+            let (who, what) = (self.setup.shared.name_of(node), self.burst_text(node));
             let hint = format!(
                 "'lanyard guard' shows what; 'lanyard guard release {who}' lets it happen, 'lanyard guard reject {who}' brings back what was before"
             );
@@ -169,10 +168,18 @@ impl Worker {
                     break;
                 }
             }
+            if self.guard.bursts().all(|(node, _)| node != log.node) {
+                self.setup.shared.over(&self.burst_text(log.node));
+            }
             info!(folder = %self.setup.name, node = %log.node.short(), from, to, "what was held was decided about");
         }
         self.apply.touch();
         Ok(())
+    }
+
+    fn burst_text(&self, node: NodeId) -> String {
+        let (who, folder) = (self.setup.shared.name_of(node), &self.setup.name);
+        format!("{who} deletes or replaces much in folder {folder}; the rest of it is held")
     }
 
     /// Whether anything is held.

@@ -24,6 +24,8 @@ use crate::wire::content::{CHUNK_BYTES_MAX, ChunkList};
 const PLACE_FILES_MAX: usize = 1024;
 /// See `PLACE_FILES_MAX`.
 const PLACE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// While the disk is full it is tried again this often. A guess: soon enough after somebody made room.
+const FULL_MS: u64 = 5_000;
 /// Removals that wait for what may be copied from them are looked at again after this long.
 const REMOVALS_MS: u64 = 100;
 
@@ -186,6 +188,9 @@ impl Worker {
         let mut orders = Vec::with_capacity(actions.len());
         let mut done = Vec::with_capacity(actions.len());
         for (action, source) in actions {
+            if self.is_paused(now) {
+                break;
+            }
             let (file, list) = match source.map(|(source, list)| (stage(&disk, source), list)) {
                 None => (None, None),
                 Some((Ok(staged), list)) => (Some(staged), Some(list)),
@@ -236,9 +241,25 @@ impl Worker {
     }
 
     fn put_off(&mut self, action: &Action, error: &DiskError, now: u64) {
+        if matches!(error, DiskError::Full { .. }) {
+            return self.pause(error, now);
+        }
         warn!(folder = %self.setup.name, name = %action.name, %error, "cannot be placed; tried again by itself");
         self.problem(format!("cannot write {}: {error}", action.name));
         self.apply.failed(action.name.clone(), now);
+    }
+
+    /// There is no room: nothing is received for a while. Names wait where they are, in the index.
+    pub(super) fn pause(&mut self, error: &DiskError, now: u64) {
+        debug!(folder = %self.setup.name, %error, "no room");
+        let root = crate::base::path::escape(self.setup.root.as_os_str().as_encoded_bytes());
+        self.problem(format!("the disk that holds {root} is full: receiving waits until there is room"));
+        self.pause_until_ms = Some(now + FULL_MS);
+    }
+
+    /// Whether it still waits for room.
+    pub(super) fn is_paused(&self, now: u64) -> bool {
+        self.pause_until_ms.is_some_and(|until| now < until)
     }
 
     /// Whose change an action carried out.

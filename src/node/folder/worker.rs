@@ -90,6 +90,8 @@ pub(super) struct Worker {
     pub(super) removals_ms: Option<u64>,
     /// Since when they wait.
     pub(super) removals_since_ms: Option<u64>,
+    /// The disk is full: nothing is placed before this time.
+    pub(super) pause_until_ms: Option<u64>,
     /// When a batch was last taken.
     pub(super) took_ms: u64,
     /// What holds bursts of changes.
@@ -165,6 +167,7 @@ impl Worker {
             applied_due: true,
             removals_ms: None,
             removals_since_ms: None,
+            pause_until_ms: None,
             took_ms: 0,
             guard,
             _watch: watch,
@@ -264,10 +267,13 @@ impl Worker {
         let ready = (self.looked && !self.ready.is_empty()).then_some(0);
         let report = self.report_due.then_some(now + 2);
         let scan = self.complete.then_some(self.next_scan_ms);
-        let plan = if self.looked { self.apply.wake_ms() } else { None };
+        let (plan, ready) = match self.pause_until_ms.filter(|_| self.looked) {
+            Some(until) => (Some(until), None),
+            None => (if self.looked { self.apply.wake_ms() } else { None }, ready),
+        };
         [local, plan, self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan]
             .into_iter()
-            .chain([self.removals_ms])
+            .chain([self.removals_ms.filter(|_| self.pause_until_ms.is_none())])
             .flatten()
             .min()
     }
@@ -317,7 +323,14 @@ impl Worker {
             }
             FolderEvent::Unavailable(content, error) => {
                 let now = clock::wall_ms();
+                let full = error.as_ref().filter(|error| matches!(error, DiskError::Full { .. }));
+                if let Some(error) = full {
+                    self.pause(error, now);
+                }
                 for (name, _) in self.apply.release(content) {
+                    if full.is_some() {
+                        continue;
+                    }
                     if let Some(error) = &error {
                         self.problem(format!("cannot receive {name}: {error}"));
                     }
@@ -373,10 +386,21 @@ impl Worker {
             self.setup.store.write(false, |index| index.put_note(replica::SCANNED_NOTE, &[1]))?;
             self.looked = true;
         }
+        if self.is_paused(now) {
+            return self.finish_turn();
+        }
+        let tried_again = self.pause_until_ms.is_some();
+        if tried_again {
+            self.apply.touch();
+        }
         self.place_ready()?;
         let later = self.removals_ms.is_some_and(|at| at <= clock::wall_ms());
         if self.apply.is_due(clock::wall_ms()) || later {
             self.plan()?;
+        }
+        if tried_again && !self.is_paused(clock::wall_ms()) {
+            // A content that is still being fetched says by itself when there is no room.
+            self.pause_until_ms = None;
         }
         self.finish_turn()
     }
@@ -512,8 +536,12 @@ impl Worker {
     pub(super) fn problem(&mut self, text: String) {
         let news = lock(&self.status).problem.replace(text.clone()) != Some(text.clone());
         if news {
-            self.setup.shared.alert(format!("folder {}: {text}", self.setup.name), None);
+            self.setup.shared.alert(self.alert_text(&text), None);
         }
+    }
+
+    fn alert_text(&self, problem: &str) -> String {
+        format!("folder {}: {problem}", self.setup.name)
     }
 
     fn trouble(&mut self, error: &TurnError) {
@@ -530,7 +558,9 @@ impl Worker {
             .setup
             .store
             .read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?, look.local_only_count()?)))?;
-        let state = if need.files > 0 || !self.ready.is_empty() {
+        let state = if self.pause_until_ms.is_some() {
+            State::Held
+        } else if need.files > 0 || !self.ready.is_empty() {
             State::Syncing
         } else if !self.local.is_idle() || !self.complete {
             State::Scanning
@@ -541,8 +571,11 @@ impl Worker {
         };
         let mut status = lock(&self.status);
         let changed = status.state != state;
-        if state == State::Idle && status.state != State::Idle {
-            status.problem = None;
+        if state == State::Idle
+            && status.state != State::Idle
+            && let Some(text) = status.problem.take()
+        {
+            self.setup.shared.over(&self.alert_text(&text));
         }
         let bursts = self.guard.bursts().map(|(node, burst)| (node, burst.clone())).collect();
         let problem = status.problem.take();
