@@ -387,6 +387,27 @@ fn a_crash_at_any_step_leaves_the_old_or_the_new_and_loses_neither() {
 }
 
 #[test]
+fn the_holes_of_a_sparse_content_stay_holes() {
+    let (dir, folder) = folder();
+    let mut content = vec![0; 64 << 20];
+    content[20 << 20..][..5].copy_from_slice(b"words");
+    let list = chunks_of(&content);
+    let partial = Partial::open_or_create(&folder, list.id(), list.bytes()).expect("opens");
+    let mut offset = 0;
+    for record in &list.records {
+        if !partial.put_zeros(record, offset) {
+            partial.write_at(offset, &content[offset as usize..][..record.bytes as usize]).expect("writes");
+        }
+        offset += u64::from(record.bytes);
+    }
+    let put = Put::File { staged: partial.finish().expect("whole"), mode: 0o644, mtime: MTIME };
+    done(one(&folder, order("image", None, put)));
+    assert_eq!(fs::read(dir.path().join("image")).expect("readable"), content);
+    let on_disk = fs::metadata(dir.path().join("image")).expect("a file").blocks() * 512;
+    assert!(on_disk < 8 << 20, "{on_disk} bytes for five");
+}
+
+#[test]
 fn a_large_content_is_put_together_and_swapped_in() {
     let (dir, folder) = folder();
     let mut content = vec![0; 5 << 20];

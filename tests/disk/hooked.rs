@@ -89,6 +89,9 @@ impl DiskFile for HookedFile {
     fn reserve(&self, bytes: u64) -> io::Result<()> {
         self.file.reserve(bytes)
     }
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.file.punch(offset, bytes)
+    }
     fn start_writing(&self, offset: u64, bytes: u64) {
         self.file.start_writing(offset, bytes);
     }

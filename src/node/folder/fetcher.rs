@@ -288,6 +288,7 @@ impl Fetcher {
         for (at, record) in list.records.iter().enumerate() {
             let offset = to;
             to += u64::from(record.bytes);
+            have[at] = have[at] || partial.put_zeros(record, offset);
             if have[at] {
                 continue;
             }

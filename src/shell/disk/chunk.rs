@@ -385,6 +385,9 @@ mod tests {
         fn reserve(&self, bytes: u64) -> io::Result<()> {
             self.file.reserve(bytes)
         }
+        fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
+            self.file.punch(offset, bytes)
+        }
         fn start_writing(&self, offset: u64, bytes: u64) {
             self.file.start_writing(offset, bytes);
         }

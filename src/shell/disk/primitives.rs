@@ -177,6 +177,9 @@ pub trait DiskFile: Send + Sync {
     /// Reserves space for `bytes` in all without changing the length, where the file system can.
     fn reserve(&self, bytes: u64) -> io::Result<()>;
 
+    /// Makes a range a hole, which reads as zeros and takes no space, where the file system can. The length stays.
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<()>;
+
     /// Starts writing a range to the disk without waiting for it. A hint.
     fn start_writing(&self, offset: u64, bytes: u64);
 

@@ -329,6 +329,11 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let how = FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE;
+        Ok(retry_on_intr(|| fs::fallocate(&self.fd, how, offset, bytes))?)
+    }
+
     fn start_writing(&self, offset: u64, bytes: u64) {
         // Linux starts writing a dirty range that is said not to be needed, without waiting, and keeps pages that are
         // being written; `sync_file_range(2)` would say it better, but the crate lacks it.

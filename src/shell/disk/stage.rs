@@ -9,7 +9,7 @@
 //! `flush` makes a group durable before any of it is swapped in.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::primitives::{Disk, DiskFile, Look, Make, Open, Place};
 use super::{DiskError, Folder, chunk};
@@ -222,6 +222,9 @@ impl Partial {
                 self.fail("write", io::Error::new(io::ErrorKind::InvalidInput, "beyond the end of the content"))
             );
         }
+        if bytes.len() == CHUNK_BYTES_MAX && bytes.iter().all(|byte| *byte == 0) && self.leave_hole(offset) {
+            return Ok(());
+        }
         self.file.write_at(bytes, offset).map_err(|e| self.fail("write", e))?;
         // The last flush is short if the disk was kept busy on the way.
         let mut unstarted = self.unstarted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,6 +240,20 @@ impl Partial {
             }
         }
         Ok(())
+    }
+
+    /// A chunk of zeros takes no space, as in the file that it comes from. Returns whether the file system can do that.
+    fn leave_hole(&self, offset: u64) -> bool {
+        let end = offset + CHUNK_BYTES_MAX as u64;
+        // The file has to reach so far first: ext4 makes no hole behind the end.
+        self.file.write_at(&[0], end - 1).is_ok() && self.file.punch(offset, CHUNK_BYTES_MAX as u64).is_ok()
+    }
+
+    /// Puts a chunk in place that is all zeros, as the holes of sparse files read. Returns whether this is one.
+    pub fn put_zeros(&self, record: &ChunkRecord, offset: u64) -> bool {
+        static ZEROS: OnceLock<ChunkRecord> = OnceLock::new();
+        let zeros = ZEROS.get_or_init(|| ChunkRecord::of(&vec![0; CHUNK_BYTES_MAX]));
+        record == zeros && offset.saturating_add(CHUNK_BYTES_MAX as u64) <= self.bytes && self.leave_hole(offset)
     }
 
     /// Reads what was written, to serve it while the rest still comes.
