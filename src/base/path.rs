@@ -12,6 +12,8 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const DEPTH_MAX: usize = 256;
 /// The directory in a folder's root that belongs to lanyard itself; no peer may name a path in it.
 pub const RESERVED: &[u8] = b".lanyard";
+/// The file in a folder's root that says which of its names are not shared.
+pub const IGNORE_FILE: &str = ".lanyardignore";
 
 /// A path relative to a folder's root. The empty path is the root itself.
 ///

@@ -37,7 +37,7 @@ pub use evaluate::{FOLDERS_MAX, MissingStatements, RULES_MAX, evaluate, policy_a
 pub use exchange::{Exchange, HEADS_MAX, MESSAGE_BYTES_MAX, Received, STATEMENTS_MAX, WANT_MAX};
 pub use find::{Unclear, find_folder, find_group, find_node, find_path, find_place, find_subject};
 pub use judge::{Holds, Judge, SEAL_AFTER_MS, View, VoidEntry, Written};
-pub use permit::{Ask, Lacks, Permit, Refused, permit};
+pub use permit::{Ask, Lacks, Permit, Refused, needed, permit};
 pub use sentence::{folder_of, node_name, place, sentence, subject};
 pub use set::{Equivocation, Inserted, NotTaken, StatementSet};
 pub use state::{FolderState, GroupState, Member, Policy, Rule, RuleInForce, Void};

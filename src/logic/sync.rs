@@ -6,6 +6,7 @@ pub mod conflict;
 
 pub mod fetch;
 pub mod guard;
+pub mod ignore;
 pub mod index;
 pub mod local_only;
 pub mod reconcile;

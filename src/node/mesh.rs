@@ -265,6 +265,7 @@ impl Verdicts for FolderVerdicts {
 
 impl Rules for FolderRules {
     fn permits(&self, node: NodeId, path: &RelPath, level: Level) -> bool {
+        let level = policy::needed(path, level);
         let ask = policy::Ask { folder: self.folder, path: path.clone(), level };
         if level >= Level::Write && self.suspended == Some(node) {
             return false;

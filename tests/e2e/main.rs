@@ -21,6 +21,7 @@ mod follow;
 mod guard;
 mod harness;
 mod hostile;
+mod ignore;
 mod network;
 mod partition;
 mod parts;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::evaluate::{Evaluation, MissingStatements, lowers};
 use super::membership::Standing;
+use super::permit::needed;
 use super::rules::Who;
 use super::set::{Clock, Slot, StatementSet};
 use super::state::Rule;
@@ -559,6 +560,7 @@ impl Judge {
             };
             draft.shelf.held(words, &Who { node, in_group: &in_group }, entry.path, entry.at_ms).level
         };
-        level(false) >= Level::Write && (self.it.groups.is_empty() || level(true) >= Level::Write)
+        let needed = needed(entry.path, Level::Write);
+        level(false) >= needed && (self.it.groups.is_empty() || level(true) >= needed)
     }
 }

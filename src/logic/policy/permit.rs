@@ -3,7 +3,13 @@
 //! Only `permit` makes one, so code that serves or applies without asking does not compile.
 
 use super::state::Policy;
+use crate::base::path::IGNORE_FILE;
 use crate::base::{FolderId, Level, NodeId, RelPath, StatementId};
+
+/// The level that a change of a path needs: of the file that says what is not shared, more than `write`.
+pub fn needed(path: &RelPath, level: Level) -> Level {
+    if level == Level::Write && path.as_bytes() == IGNORE_FILE.as_bytes() { Level::Manage } else { level }
+}
 
 /// What a node wants to do.
 #[derive(Clone, PartialEq, Eq, Debug)]

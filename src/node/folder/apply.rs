@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 use crate::base::{ContentId, FileInfo, NodeId, RelPath};
+use crate::logic::sync::ignore::Ignored;
 use crate::logic::sync::index::{Index, IndexError};
 use crate::logic::sync::reconcile::{self, Action, Target};
 use crate::logic::sync::reuse;
 use crate::logic::sync::selection::Selection;
+use crate::wire::batch::What;
 use crate::wire::content::CHUNK_BYTES_MAX;
 
 /// How many names one pass plans; the rest is planned by the next pass.
@@ -66,6 +68,7 @@ pub(super) struct Apply {
     dirty: bool,
     again: bool,
     selection: Selection,
+    ignored: Ignored,
 }
 
 fn class(bytes: u64) -> usize {
@@ -76,6 +79,12 @@ impl Apply {
     /// From now on this is wanted here. What is more than before has to be marked.
     pub(super) fn select(&mut self, selection: Selection) {
         self.selection = selection;
+        self.touch();
+    }
+
+    /// From now on this is not received here.
+    pub(super) fn ignore(&mut self, ignored: Ignored) {
+        self.ignored = ignored;
         self.touch();
     }
 
@@ -103,7 +112,10 @@ impl Apply {
             if self.names.contains_key(&name) || self.later.contains_key(&name) {
                 continue;
             }
-            if !self.selection.covers(&name) && index.path(&name)?.is_none_or(|record| record.disk.is_none()) {
+            let record = index.path(&name)?;
+            let is_dir = record.as_ref().is_some_and(|record| record.heads.iter().any(|h| *h.what() == What::Dir));
+            let unwanted = !self.selection.covers(&name) && record.is_none_or(|record| record.disk.is_none());
+            if unwanted || self.ignored.covers(&name, is_dir) {
                 index.put_need(&name, false)?;
                 continue;
             }

@@ -7,7 +7,9 @@ use tracing::{debug, warn};
 use super::FolderEvent;
 use super::local::Look as Due;
 use super::worker::{NOTE_TIME, TurnError, Worker};
+use crate::base::path::IGNORE_FILE;
 use crate::base::{FileInfo, Kind, RelPath};
+use crate::logic::sync::ignore::{self, Ignored};
 use crate::logic::sync::index::{Index, IndexError, Look, Walk};
 use crate::logic::sync::replica::{self, Author, Found, Seen};
 use crate::logic::sync::scan::{Candidate, Join, is_as_known};
@@ -50,6 +52,7 @@ impl Worker {
             }
             Ok::<_, TurnError>(candidates)
         })?;
+        let candidates = self.shared_ones(candidates)?;
         let mut found = Vec::new();
         for candidate in candidates {
             match candidate {
@@ -78,6 +81,52 @@ impl Worker {
             }
             self.sign(found, Vec::new())?;
         }
+        Ok(())
+    }
+
+    /// Those that are not ignored; what is ignored may have changed with them.
+    fn shared_ones(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, TurnError> {
+        let path_of = |candidate: &Candidate| match candidate {
+            Candidate::Differs(path, _) | Candidate::Gone(path) => path.clone(),
+        };
+        if candidates.iter().any(|candidate| ignore::is_the_file(&path_of(candidate))) {
+            self.renew_ignored()?;
+        }
+        let ignored = &self.ignored;
+        self.setup.store.read(|look| {
+            let is_shared = |candidate: &Candidate| {
+                let is_dir = match candidate {
+                    Candidate::Differs(_, info) => info.kind == Kind::Dir,
+                    Candidate::Gone(path) => look.path(path)?.and_then(|r| r.disk).is_some_and(|d| d.what == What::Dir),
+                };
+                Ok::<_, IndexError>(!ignored.covers(&path_of(candidate), is_dir))
+            };
+            let mut shared = Vec::with_capacity(candidates.len());
+            for candidate in candidates {
+                if is_shared(&candidate)? {
+                    shared.push(candidate);
+                }
+            }
+            Ok::<_, TurnError>(shared)
+        })
+    }
+
+    /// Reads `.lanyardignore` again, and looks at everything where it has changed.
+    pub(super) fn renew_ignored(&mut self) -> Result<(), TurnError> {
+        let (ignored, wrong) = read_ignored(&self.setup.disk);
+        if let Some(line) = wrong.first() {
+            self.problem(format!("{} has a line that is no pattern and is left out: {line}", IGNORE_FILE));
+        }
+        let store = self.setup.store.clone();
+        if !store.read(|look| ignored.is_followed(look))? {
+            let mut from = Some(RelPath::root());
+            while let Some(at) = from {
+                from = store.write(false, |index| ignored.follow(index, &at))?;
+            }
+            self.local.look_below(RelPath::root());
+        }
+        self.apply.ignore(ignored.clone());
+        self.ignored = ignored;
         Ok(())
     }
 
@@ -205,6 +254,18 @@ impl Worker {
         self.note_local_only(&local_only);
         Ok(())
     }
+}
+
+/// What is ignored by the file that lies in the folder now. One that cannot be read ignores nothing.
+fn read_ignored(disk: &Folder) -> (Ignored, Vec<String>) {
+    let Ok(path) = RelPath::new(IGNORE_FILE) else { return Default::default() };
+    let info = scan::info(disk, &path).ok().flatten();
+    let Some(info) = info.filter(|info| info.kind == Kind::File) else { return Default::default() };
+    if info.bytes > ignore::BYTES_MAX {
+        return (Ignored::default(), vec![format!("it is longer than {} bytes", ignore::BYTES_MAX)]);
+    }
+    // One that changes right now is read again with its next hint.
+    chunk::read_small(disk, &path, &info).map(|text| Ignored::parse(&text)).unwrap_or_default()
 }
 
 fn seen_file(path: RelPath, info: FileInfo, list: &ChunkList) -> Found {

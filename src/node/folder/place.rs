@@ -1,5 +1,7 @@
 //! The worker's disk side: plans what is missing, stages, flushes, swaps in, notes what is there.
 
+use std::ops::ControlFlow;
+
 use tracing::{debug, info, warn};
 
 use super::apply::{Wanted, author_of};
@@ -7,6 +9,7 @@ use super::fetcher::{Arrived, Data, Order};
 use super::worker::{TurnError, Worker};
 use crate::base::{ContentId, FileInfo, Kind, NodeId, RelPath};
 use crate::logic::sync::fetch::Want;
+use crate::logic::sync::ignore;
 use crate::logic::sync::index::IndexError;
 use crate::logic::sync::reconcile::{self, Action, Target};
 use crate::shell::clock;
@@ -14,7 +17,7 @@ use crate::shell::disk::chunk;
 use crate::shell::disk::commit::{self, CommitOrder, Outcome, Put};
 use crate::shell::disk::stage::{self, Partial, Staged};
 use crate::shell::disk::versions::Sought;
-use crate::shell::disk::{DiskError, Folder};
+use crate::shell::disk::{DiskError, Folder, scan};
 use crate::wire::api::{Change, Event, PathText};
 use crate::wire::batch::What;
 use crate::wire::chunker::chunks_of;
@@ -24,6 +27,8 @@ use crate::wire::content::{CHUNK_BYTES_MAX, ChunkList};
 const PLACE_FILES_MAX: usize = 1024;
 /// See `PLACE_FILES_MAX`.
 const PLACE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Names below a directory that are looked at before it stays for their sake.
+const LOOKED_MAX: usize = 10_000;
 /// While the disk is full it is tried again this often. A guess: soon enough after somebody made room.
 const FULL_MS: u64 = 5_000;
 /// Removals that wait for what may be copied from them are looked at again after this long.
@@ -223,14 +228,24 @@ impl Worker {
         self.apply.touch();
         for ((action, _), outcome) in done.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Done { info } => self.tell_done(&action, info),
+                Outcome::Done { info } => {
+                    if ignore::is_the_file(&action.name) {
+                        self.renew_ignored()?;
+                    }
+                    self.tell_done(&action, info);
+                }
                 Outcome::LocalChange { .. } => {
                     debug!(folder = %self.setup.name, name = %action.name, "changed here meanwhile: looked at first");
                     self.local.hint(action.name.clone(), true, now);
                     self.apply.changed(action.name, now);
                 }
                 Outcome::NotEmpty { .. } => {
-                    // Something is in it that is not known yet, or stays local: looked at before it is tried again.
+                    if self.holds_only_local(&action.name)? {
+                        // It stays, with what is not shared in it.
+                        self.setup.store.write(false, |index| index.put_need(&action.name, false))?;
+                        continue;
+                    }
+                    // Something is in it that is not known yet: looked at before it is tried again.
                     self.local.look_below(action.name.clone());
                     self.apply.failed(action.name, now);
                 }
@@ -247,6 +262,32 @@ impl Worker {
         warn!(folder = %self.setup.name, name = %action.name, %error, "cannot be placed; tried again by itself");
         self.problem(format!("cannot write {}: {error}", action.name));
         self.apply.failed(action.name.clone(), now);
+    }
+
+    /// Whether everything below a directory is ignored or may not spread.
+    fn holds_only_local(&self, dir: &RelPath) -> Result<bool, TurnError> {
+        let mut below = Vec::new();
+        let walked = scan::scan(&self.setup.disk, dir, &mut |seen| {
+            let scan::Seen::Entry { path, info } = seen else { return ControlFlow::Break(()) };
+            if below.len() == LOOKED_MAX {
+                return ControlFlow::Break(());
+            }
+            below.push((path, info.kind));
+            ControlFlow::Continue(())
+        });
+        if walked.is_break() {
+            return Ok(false);
+        }
+        self.setup.store.read(|look| {
+            for (path, kind) in &below {
+                let is_local = look.path(path)?.is_some_and(|record| record.local_only);
+                // A directory is as what is in it.
+                if *path != *dir && *kind != Kind::Dir && !is_local && !self.ignored.covers(path, false) {
+                    return Ok(false);
+                }
+            }
+            Ok::<_, TurnError>(true)
+        })
     }
 
     /// There is no room: nothing is received for a while. Names wait where they are, in the index.

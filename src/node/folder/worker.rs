@@ -21,6 +21,7 @@ use super::{FolderEvent, Said, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::guard::Guard;
+use crate::logic::sync::ignore::Ignored;
 use crate::logic::sync::index::{IndexError, Look, Totals};
 use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
@@ -90,6 +91,8 @@ pub(super) struct Worker {
     pub(super) removals_ms: Option<u64>,
     /// Since when they wait.
     pub(super) removals_since_ms: Option<u64>,
+    /// What is not shared.
+    pub(super) ignored: Ignored,
     /// The disk is full: nothing is placed before this time.
     pub(super) pause_until_ms: Option<u64>,
     /// When a batch was last taken.
@@ -167,6 +170,7 @@ impl Worker {
             applied_due: true,
             removals_ms: None,
             removals_since_ms: None,
+            ignored: Ignored::default(),
             pause_until_ms: None,
             took_ms: 0,
             guard,
@@ -182,7 +186,7 @@ impl Worker {
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
         // The rules may have changed while the node was off.
-        if let Err(error) = self.renew_rules() {
+        if let Err(error) = self.renew_rules().and_then(|()| self.renew_ignored()) {
             self.trouble(&error);
         }
         loop {
