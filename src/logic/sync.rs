@@ -1,10 +1,12 @@
-//! Replication of one folder, in order of travel: index, reconcile, conflict, replica, selection, fetch, verify.
+//! Replication of one folder, in order of travel: index, reconcile, conflict, replica, selection, fetch, verify; and
+//! back in time: history.
 //!
 //! Everything here is a decision over an `Index`; the shells bring what was seen and carry out what is planned.
 
 pub mod conflict;
 
 pub mod fetch;
+pub mod history;
 pub mod index;
 pub mod local_only;
 pub mod reconcile;

@@ -4,12 +4,14 @@
 //! at the disk. Everything reaches it as an event over one bounded channel.
 
 mod apply;
+mod back;
 mod fetcher;
 mod local;
 mod look;
 mod parked;
 mod peers;
 mod place;
+mod put;
 mod revert;
 mod rules;
 mod serve;
@@ -39,7 +41,9 @@ use crate::wire::batch::{Batch, Entry, Header, What};
 use crate::wire::content::ChunkList;
 use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
 
+pub(super) use back::{Back, Content, Wanted};
 use fetcher::Arrived;
+pub(super) use put::{Change, NotMade};
 pub(super) use rules::NOTE_COMPLETE;
 pub(super) use serve::Server;
 
@@ -73,6 +77,8 @@ pub(super) enum FolderEvent {
     LookAgain,
     /// Take back changes at and below this path that are only here; answer which they were.
     Revert(RelPath, Sender<Vec<RelPath>>),
+    /// Make these changes as this node's own; answer which were not made.
+    Make(Vec<Change>, Sender<Vec<Result<(), NotMade>>>),
     /// Look at everything; answer when nothing is left to do.
     Wait(Sender<()>),
     /// End.
@@ -184,6 +190,7 @@ pub(super) struct NotCounted {
 pub(super) struct FolderHandle {
     folder: FolderId,
     mesh: MeshHandle,
+    disk: Arc<Folder>,
     store: Store,
     events: Sender<FolderEvent>,
     orders: Sender<fetcher::Order>,
@@ -209,7 +216,7 @@ impl FolderHandle {
         let status = Arc::new(Mutex::new(status));
         setup.shared.mesh.hold(setup.folder, setup.store.clone());
         let (mesh, folder, shared) = (setup.shared.mesh.clone(), setup.folder, setup.shared.clone());
-        let (handle_mesh, store) = (mesh.clone(), setup.store.clone());
+        let (handle_mesh, disk, store) = (mesh.clone(), setup.disk.clone(), setup.store.clone());
         let may_read: MayRead = Arc::new(move |node, path| mesh.may_read(folder, node, path));
         let server = Arc::new(Server::new(folder, setup.disk.clone(), setup.store.clone(), may_read.clone()));
         let fetcher = fetcher::Fetcher {
@@ -235,7 +242,7 @@ impl FolderHandle {
             mesh.let_go(held);
             drop(end);
         });
-        Ok(Self { folder, mesh: handle_mesh, store, events, orders, status, server, done })
+        Ok(Self { folder, mesh: handle_mesh, disk, store, events, orders, status, server, done })
     }
 
     /// Tells the worker; waits while it has much to do.

@@ -18,6 +18,7 @@ mod audit;
 mod event;
 mod failure;
 mod late;
+mod past;
 mod rules;
 mod text;
 
@@ -32,6 +33,10 @@ pub use failure::{Failure, FailureKind};
 pub use late::{
     KeepLate, Kept, KeptIn, LATE_CHANGES_MAX, Late, LateChange, LateCount, LateIn, LateReason, ReinstateNode,
     Reinstated,
+};
+pub use past::{
+    ConflictCopy, ConflictSide, Conflicts, ConflictsIn, KeepSide, KeptVersion, Moment, NotRestored, PAST_MAX,
+    ResolveConflict, Resolved, RestoreAt, Restored, Versions, VersionsBelow, VersionsOf,
 };
 pub use rules::{
     ChangeGroup, ChangeRole, ExpelNode, Expelled, FolderRef, GrantRule, Group, GroupStep, MemberLevel, RecoverMesh,
@@ -100,6 +105,14 @@ pub enum Request {
     Reinstate(ReinstateNode),
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
+    /// What can be brought back of a path. Answer: `Versions`.
+    Versions(VersionsOf),
+    /// Bring a path back to what it was. Answer: `Restored`.
+    Restore(RestoreAt),
+    /// Conflict copies. Answer: `Conflicts`.
+    Conflicts(ConflictsIn),
+    /// End a conflict. Answer: `Resolved`.
+    ResolveConflict(ResolveConflict),
     /// The audit log. Answer: a list of `AuditEntry`.
     Audit(AuditAfter),
     /// Answered once this node has all it should have from connected peers, and told them all it has. Answer: `Waited`.
@@ -246,7 +259,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 27] = [
+const ROUTES: [(&str, &str); 31] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -274,6 +287,10 @@ const ROUTES: [(&str, &str); 27] = [
     ("/v1/late", "POST"),
     ("/v1/late/keep", "POST"),
     ("/v1/reinstate", "POST"),
+    ("/v1/versions", "POST"),
+    ("/v1/restore", "POST"),
+    ("/v1/conflicts", "POST"),
+    ("/v1/conflicts/resolve", "POST"),
 ];
 
 impl Request {
@@ -307,6 +324,10 @@ impl Request {
             Self::Late(_) => 24,
             Self::KeepLate(_) => 25,
             Self::Reinstate(_) => 26,
+            Self::Versions(_) => 27,
+            Self::Restore(_) => 28,
+            Self::Conflicts(_) => 29,
+            Self::ResolveConflict(_) => 30,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -337,6 +358,10 @@ impl Request {
             Self::Late(ask) => serde_json::to_vec(ask),
             Self::KeepLate(ask) => serde_json::to_vec(ask),
             Self::Reinstate(ask) => serde_json::to_vec(ask),
+            Self::Versions(ask) => serde_json::to_vec(ask),
+            Self::Restore(ask) => serde_json::to_vec(ask),
+            Self::Conflicts(ask) => serde_json::to_vec(ask),
+            Self::ResolveConflict(ask) => serde_json::to_vec(ask),
             Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
@@ -377,6 +402,10 @@ impl Request {
             "/v1/late" => Self::Late(read(path, body)?),
             "/v1/late/keep" => Self::KeepLate(read(path, body)?),
             "/v1/reinstate" => Self::Reinstate(read(path, body)?),
+            "/v1/versions" => Self::Versions(read(path, body)?),
+            "/v1/restore" => Self::Restore(read(path, body)?),
+            "/v1/conflicts" => Self::Conflicts(read(path, body)?),
+            "/v1/conflicts/resolve" => Self::ResolveConflict(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
         })
     }
@@ -464,6 +493,20 @@ mod tests {
             Request::Late(LateIn { folder: Some("plans".into()), path: None }),
             Request::KeepLate(KeepLate { node: "laptop".into(), folder: None, path: None }),
             Request::Reinstate(ReinstateNode { node: "laptop".into(), folder: Some("plans".into()) }),
+            Request::Versions(VersionsOf { folder: "plans".into(), path: None }),
+            Request::Restore(RestoreAt {
+                folder: "plans".into(),
+                path: Some(PathText::from_bytes(b"office")),
+                at: Moment::AgoMs(5),
+                to: None,
+                dry_run: true,
+            }),
+            Request::Conflicts(ConflictsIn { folder: None }),
+            Request::ResolveConflict(ResolveConflict {
+                folder: "plans".into(),
+                path: PathText::from_bytes(b"office"),
+                keep: KeepSide::Mine,
+            }),
         ]
     }
 

@@ -27,3 +27,4 @@ mod rules;
 mod states;
 mod strangers;
 mod transfer;
+mod versions;

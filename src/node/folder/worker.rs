@@ -325,6 +325,11 @@ impl Worker {
                 // Who waits no more needs no answer.
                 let _ = done.try_send(names);
             }
+            FolderEvent::Make(changes, done) => {
+                let results = self.make(changes)?;
+                // Who waits no more needs no answer.
+                let _ = done.try_send(results);
+            }
             FolderEvent::LookAgain => self.local.look_below(RelPath::root()),
             FolderEvent::Wait(done) => {
                 self.local.look_below(RelPath::root());

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Expelled, Group, Kept, Late, LateCount, PathText, Recovered, Reinstated, Renamed, Retired, Reverted,
-    RoleChanged, Ruled, Rules, UtcTime,
+    AuditEntry, Conflicts, Expelled, Group, Kept, Late, LateCount, PathText, Recovered, Reinstated, Renamed, Resolved,
+    Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Versions,
 };
 use crate::base::{Level, Role};
 
@@ -64,6 +64,14 @@ pub enum Response {
     Kept(Kept),
     /// To `Request::Reinstate`.
     Reinstated(Reinstated),
+    /// To `Request::Versions`.
+    Versions(Versions),
+    /// To `Request::Restore`.
+    Restored(Restored),
+    /// To `Request::Conflicts`.
+    Conflicts(Conflicts),
+    /// To `Request::ResolveConflict`.
+    Resolved(Resolved),
 }
 
 /// Files and bytes.
