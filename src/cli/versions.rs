@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::wire::api::{self, KeptVersion, Request, UtcTime, VersionsBelow, VersionsOf};
 
-use super::screen::{Screen, Stop, bytes, count, local, plain};
+use super::screen::{Screen, Stop, bytes, local, plain};
 use super::{Context, Outcome};
 
 /// List what can be brought back of a file: earlier versions, newest first; of a directory, the names below it
@@ -62,7 +62,7 @@ fn print(screen: &Screen, known: &api::Versions) -> Result<(), Stop> {
 fn more(screen: &Screen, number: u64) -> Result<(), Stop> {
     match number {
         0 => Ok(()),
-        number => screen.line(format_args!("and {} more", count(number, "other"))),
+        number => screen.line(format_args!("and {number} more")),
     }
 }
 

@@ -11,6 +11,7 @@ mod look;
 mod parked;
 mod peers;
 mod place;
+mod prune;
 mod put;
 mod revert;
 mod rules;
@@ -27,6 +28,7 @@ use futures_lite::future;
 
 use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId, RelPath};
 use crate::logic::policy::VoidEntry;
+use crate::logic::retention::Retention;
 use crate::logic::sync::index::{EntryId, IndexError, Totals};
 use crate::logic::sync::selection::Selection;
 use crate::node::Shared;
@@ -166,6 +168,8 @@ pub(super) struct Setup {
     pub(super) shared: Arc<Shared>,
     /// Milliseconds between looks at everything.
     pub(super) scan_ms: u64,
+    /// How much of what was replaced is kept.
+    pub(super) retention: Retention,
 }
 
 /// An entry that does not count, as it is reported. A `Vouch` names it by writer, number and batch.

@@ -348,3 +348,49 @@ fn conflicts_are_listed_and_end_alike_on_all_machines_whatever_is_kept() {
     settle([&a, &b]);
     assert_eq!(text(&there.join("current.txt")), "front desk");
 }
+
+#[test]
+fn what_is_kept_grows_old_thin_and_not_too_large() {
+    let Some(lab) = Lab::open("retention") else { return };
+    let host = lab.host();
+    let mut a = host.node("front-desk");
+    let here = a.mkdir("Shared");
+    fs::write(here.join("plan"), "first").expect("a file");
+    a.up(&["Shared"]);
+    a.lanyard(&["wait", "--timeout", "60s"]).ok();
+    a.stop();
+    let config = "[versions]\nkeep = \"20d\"\n[versions.folder.Shared]\nkeep = \"40d\"\nmax_gib = 1\n";
+    fs::write(a.home().join("config.toml"), config).expect("a file");
+    // Three days and an hour that has just begun, so that both fall into it.
+    let ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    let (minute, hour, day) = (60_000, 3_600_000, 24 * 3_600_000);
+    let three_days = (ms - 3 * day) / hour * hour;
+    let dir = here.join(".lanyard/versions/dir");
+    fs::create_dir_all(&dir).expect("a directory");
+    let keep = |name: &str, taken_ms: i64| {
+        let stamp = jiff::Timestamp::from_millisecond(taken_ms).expect("a time").strftime("%Y%m%dT%H%M%S%3fZ");
+        let file = dir.join(format!("{name}~{stamp}-0"));
+        fs::write(&file, name).expect("a file");
+        file
+    };
+    let kept = [
+        keep("young", ms - 39 * day),
+        keep("often", three_days + minute),
+        keep("often", ms - 3 * hour),
+        keep("often", ms - 3 * hour + minute),
+    ];
+    let large = keep("large", ms - 39 * day - 2 * hour);
+    let gone = [keep("old", ms - 41 * day), keep("often", three_days + 2 * minute), large.clone()];
+    let two_gib = 2 << 30;
+    fs::File::options().write(true).open(&large).and_then(|file| file.set_len(two_gib)).expect("a sparse file");
+
+    a.up(&[]);
+
+    eventually("what is one too many is gone", CONVERGE_MAX, || {
+        let left: Vec<_> = gone.iter().filter(|file| file.exists()).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    assert!(kept.iter().all(|file| file.exists()), "{:?}", tree::listing(&here.join(".lanyard")));
+    let listed = versions(&a, "Shared/dir/often");
+    assert_eq!((listed.len(), &listed[0]["at"], &listed[0]["here"]), (3, &Value::Null, &true.into()), "{listed:?}");
+}

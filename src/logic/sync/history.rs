@@ -11,7 +11,7 @@ use super::index::{EntryId, Head, Look, PathRecord, Result, Walk};
 use super::reconcile::{self, Target};
 use super::selection::Selection;
 use crate::base::{FileInfo, Kind, RelPath};
-use crate::wire::batch::What;
+use crate::wire::batch::{Entry, What};
 use crate::wire::message::HoleReason;
 
 /// Names looked at in one step.
@@ -43,6 +43,16 @@ fn replaced(head: &Head, later: &Head) -> Option<u64> {
 /// When an entry of a path was first replaced.
 pub fn replaced_ms(head: &Head, others: &[Head]) -> Option<u64> {
     others.iter().filter_map(|later| replaced(head, later)).min()
+}
+
+/// Entries of a path that an entry of another node replaced first: those may be asked back should that one lose its effect.
+pub fn replaced_by_others(look: &(impl Look + ?Sized), path: &RelPath) -> Result<Vec<Entry>> {
+    let entries = entries(look, path)?;
+    let is_others = |head: &&Head| {
+        let later = entries.iter().filter_map(|later| Some((replaced(head, later)?, later.id)));
+        later.min().is_some_and(|(_, id)| id.writer.node != head.id.writer.node)
+    };
+    Ok(entries.iter().filter(is_others).map(|head| head.salted.entry.clone()).collect())
 }
 
 fn entries(look: &(impl Look + ?Sized), path: &RelPath) -> Result<Vec<Head>> {
@@ -233,7 +243,7 @@ mod tests {
     use super::*;
     use crate::base::{ContentId, FileTime, Hlc, NodeId, VersionVector, Writer};
     use crate::logic::sync::index::{Index, MemoryIndex, OnDisk};
-    use crate::wire::batch::{Entry, Salted};
+    use crate::wire::batch::Salted;
 
     const WRITER: Writer = Writer { node: NodeId([1; 32]), incarnation: 1 };
 
@@ -288,6 +298,22 @@ mod tests {
         let told: Vec<_> =
             of(&index, &path("a")).expect("memory").iter().map(|past| (past.head.id.seq, past.until_ms)).collect();
         assert_eq!(told, [(4, None), (2, Some(40)), (1, Some(20))]);
+    }
+
+    #[test]
+    fn what_another_node_replaced_is_told_from_what_its_own_did() {
+        let mut index = MemoryIndex::default();
+        let mut other = head("a", 3, file(3));
+        let writer = Writer { node: NodeId([2; 32]), incarnation: 1 };
+        other.id.writer = writer;
+        let mut seen = other.version().clone();
+        seen.advance(writer, 3);
+        other.salted.entry.version = seen;
+        put(&mut index, "a", &[(1, file(1)), (2, file(2)), (3, file(3))]);
+        let record = PathRecord { heads: vec![other], ..PathRecord::default() };
+        index.put_path(&path("a"), &record).expect("memory");
+        let told = replaced_by_others(&index, &path("a")).expect("memory");
+        assert_eq!(told.iter().map(|entry| entry.what.clone()).collect::<Vec<_>>(), [file(2)]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::apply::Apply;
 use super::fetcher::{Arrived, Order};
@@ -25,7 +25,7 @@ use crate::logic::sync::selection::Selection;
 use crate::node::mesh::FolderRules;
 use crate::shell::disk::versions::Shelf;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
-use crate::shell::disk::{DiskError, chunk, versions};
+use crate::shell::disk::{DiskError, chunk};
 use crate::shell::net::link::LinkSender;
 use crate::shell::store::Store;
 use crate::shell::{clock, entropy, rt};
@@ -37,8 +37,6 @@ use crate::wire::statement::{Fork, Frontier};
 
 /// Events taken in one turn.
 const EVENTS_PER_TURN_MAX: usize = 64;
-/// How long replaced and removed contents are kept in `.lanyard/versions`: 30 days, a month's backlog.
-pub(super) const VERSIONS_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Names whose bytes are added up for `status`.
 const COUNTED_MAX: usize = 64;
 /// After a failure of index or disk, this long until the next try.
@@ -364,6 +362,7 @@ impl Worker {
             // From now on a file that equals a deleted one was put back by a user.
             self.setup.store.write(false, |index| index.put_note(replica::SCANNED_NOTE, &[1]))?;
             self.looked = true;
+            self.prune(now);
         }
         self.place_ready()?;
         let later = self.removals_ms.is_some_and(|at| at <= clock::wall_ms());
@@ -371,14 +370,6 @@ impl Worker {
             self.plan()?;
         }
         self.finish_turn()
-    }
-
-    /// Lets go of replaced contents that were kept long enough.
-    fn prune(&self, now: u64) {
-        match versions::prune(&self.setup.disk, now, VERSIONS_KEEP_MS) {
-            Ok(pruned) => debug!(folder = %self.setup.name, ?pruned, "old versions"),
-            Err(error) => warn!(folder = %self.setup.name, %error, "old versions stay for now"),
-        }
     }
 
     fn finish_turn(&mut self) -> Result<(), TurnError> {
