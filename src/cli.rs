@@ -20,6 +20,7 @@ use self::screen::{Screen, Stop};
 mod audit;
 mod client;
 mod completions;
+mod conflicts;
 mod demo;
 mod drop;
 mod events;
@@ -38,12 +39,14 @@ mod members;
 mod nodes;
 mod progress;
 mod recover;
+mod restore;
 mod revert;
 mod rules;
 mod screen;
 mod share;
 mod status;
 mod up;
+mod versions;
 mod wait;
 
 /// Machines of a small office as one mesh: they find each other, pair by a short code and share folders.
@@ -86,6 +89,9 @@ enum Command {
     Rename(members::Rename),
     Retire(members::Retire),
     Recover(recover::Recover),
+    Conflicts(conflicts::Conflicts),
+    Versions(versions::Versions),
+    Restore(restore::Restore),
     Revert(revert::Revert),
     Late(late::Late),
     Reinstate(late::Reinstate),
@@ -140,6 +146,9 @@ pub fn run() -> ExitCode {
         Command::Rename(command) => command.run(context),
         Command::Retire(command) => command.run(context),
         Command::Recover(command) => command.run(context),
+        Command::Conflicts(command) => command.run(context),
+        Command::Versions(command) => command.run(context),
+        Command::Restore(command) => command.run(context),
         Command::Revert(command) => command.run(context),
         Command::Late(command) => command.run(context),
         Command::Reinstate(command) => command.run(context),
@@ -210,6 +219,14 @@ fn span(text: &str) -> Result<Duration, String> {
         Some(span) if span >= Duration::from_millis(1) && span <= SPAN_MAX => Ok(span),
         Some(_) => Err("the time is at least 1ms and at most 30 days (720h)".into()),
         None => Err("say a time with its unit, such as 90s, 10m or 2h".into()),
+    }
+}
+
+/// A folder and a path in it. A folder's name has no slash.
+fn folder_and_path(at: &str) -> (String, Option<PathText>) {
+    match at.split_once('/') {
+        None | Some((_, "")) => (at.trim_end_matches('/').to_string(), None),
+        Some((folder, path)) => (folder.to_string(), Some(PathText::from_bytes(path.as_bytes()))),
     }
 }
 

@@ -4,4 +4,5 @@ pub mod audit;
 pub mod pairing;
 pub mod peering;
 pub mod policy;
+pub mod retention;
 pub mod sync;

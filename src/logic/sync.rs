@@ -1,4 +1,5 @@
-//! Replication of one folder, in order of travel: index, reconcile, conflict, replica, selection, fetch, verify.
+//! Replication of one folder, in order of travel: index, reconcile, conflict, replica, selection, fetch, verify; and
+//! back in time: history.
 //!
 //! Everything here is a decision over an `Index`; the shells bring what was seen and carry out what is planned.
 
@@ -6,6 +7,7 @@ pub mod conflict;
 
 pub mod fetch;
 pub mod guard;
+pub mod history;
 pub mod ignore;
 pub mod index;
 pub mod local_only;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
-use super::{Shared, audit, guard, late, lock, pairing, receiving, rules, running, sharing};
+use super::{Shared, audit, conflicts, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing};
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
 use crate::shell::{clock, rt};
@@ -46,6 +46,10 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Group(ask) => rules::change_group(shared, ask).await.map(Response::Group),
         Request::Rename(ask) => rules::rename(shared, ask).await.map(Response::Renamed),
         Request::Retire(ask) => rules::retire(shared, ask).await.map(Response::Retired),
+        Request::Versions(ask) => past::versions(shared, ask).await.map(Response::Versions),
+        Request::Restore(ask) => restore::restore(shared, ask).await.map(Response::Restored),
+        Request::Conflicts(ask) => conflicts::conflicts(shared, ask).await.map(Response::Conflicts),
+        Request::ResolveConflict(ask) => conflicts::resolve(shared, ask).await.map(Response::Resolved),
         Request::Revert(ask) => rules::revert(shared, ask).await.map(Response::Reverted),
         Request::Recover(ask) => rules::recover(shared, ask).await.map(Response::Recovered),
         Request::Late(ask) => late::late(shared, &ask).map(Response::Late),

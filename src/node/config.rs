@@ -15,7 +15,10 @@ use crate::base::path::escape;
 use crate::logic::sync::guard;
 use crate::wire::api::{Failure, Started};
 
+pub use self::versions::Versions;
 use super::places::Places;
+
+mod versions;
 
 /// The version of the file that this program reads. Absent means 1.
 const VERSION: i64 = 1;
@@ -70,6 +73,8 @@ pub struct Config {
     pub audit: Audit,
     /// `[guard]`.
     pub guard: Guard,
+    /// `[versions]`.
+    pub versions: Versions,
 }
 
 /// What is written to stderr.
@@ -473,6 +478,11 @@ mod tests {
             ("port = \n", 1, ""),
             ("[limits]\nindex_cache_mib = 0\n", 2, "between 1 and 4096"),
             ("version = \"1\"\n", 1, "invalid type"),
+            ("[versions]\nkeep = \"soon\"\n", 2, "such as 30d"),
+            ("[versions]\nkeep = \"1h\"\n", 2, "between 1 and 3650 days"),
+            ("[versions]\nmax_percent = 0\n", 2, "between 1 and 90"),
+            ("[versions]\nmax_gib = 0\n", 2, "between 1 and"),
+            ("[versions.folder.plans]\nkept = \"1d\"\n", 2, "unknown field 'kept'"),
         ];
         for (text, line, why) in cases {
             let error = parse(text).expect_err(text);

@@ -4,6 +4,7 @@
 //! at the disk. Everything reaches it as an event over one bounded channel.
 
 mod apply;
+mod back;
 mod fetcher;
 mod guard;
 mod local;
@@ -11,6 +12,8 @@ mod look;
 mod parked;
 mod peers;
 mod place;
+mod prune;
+mod put;
 mod revert;
 mod rules;
 mod serve;
@@ -26,6 +29,7 @@ use futures_lite::future;
 
 use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId, RelPath, Writer};
 use crate::logic::policy::VoidEntry;
+use crate::logic::retention::Retention;
 use crate::logic::sync::guard::{Burst, Stretch};
 use crate::logic::sync::index::{EntryId, IndexError, Totals};
 use crate::logic::sync::selection::Selection;
@@ -42,8 +46,10 @@ use crate::wire::content::ChunkList;
 use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
 use crate::wire::statement::Range;
 
+pub(super) use back::{Back, Content, Wanted};
 use fetcher::Arrived;
 pub(super) use guard::Held;
+pub(super) use put::{Change, NotMade};
 pub(super) use rules::NOTE_COMPLETE;
 pub(super) use serve::Server;
 
@@ -77,6 +83,8 @@ pub(super) enum FolderEvent {
     LookAgain,
     /// Take back changes at and below this path that are only here; answer which they were.
     Revert(RelPath, Sender<Vec<RelPath>>),
+    /// Make these changes as this node's own; answer which were not made.
+    Make(Vec<Change>, Sender<Vec<Result<(), NotMade>>>),
     /// Look at everything; answer when nothing is left to do.
     Wait(Sender<()>),
     /// End.
@@ -169,6 +177,8 @@ pub(super) struct Setup {
     pub(super) shared: Arc<Shared>,
     /// Milliseconds between looks at everything.
     pub(super) scan_ms: u64,
+    /// How much of what was replaced is kept.
+    pub(super) retention: Retention,
 }
 
 /// An entry that does not count, as it is reported. A `Vouch` names it by writer, number and batch.
@@ -193,6 +203,7 @@ pub(super) struct NotCounted {
 pub(super) struct FolderHandle {
     folder: FolderId,
     mesh: MeshHandle,
+    disk: Arc<Folder>,
     store: Store,
     events: Sender<FolderEvent>,
     orders: Sender<fetcher::Order>,
@@ -219,7 +230,7 @@ impl FolderHandle {
         let status = Arc::new(Mutex::new(status));
         setup.shared.mesh.hold(setup.folder, setup.store.clone());
         let (mesh, folder, shared) = (setup.shared.mesh.clone(), setup.folder, setup.shared.clone());
-        let (handle_mesh, store) = (mesh.clone(), setup.store.clone());
+        let (handle_mesh, disk, store) = (mesh.clone(), setup.disk.clone(), setup.store.clone());
         let may_read: MayRead = Arc::new(move |node, path| mesh.may_read(folder, node, path));
         let server = Arc::new(Server::new(folder, setup.disk.clone(), setup.store.clone(), may_read.clone()));
         let fetcher = fetcher::Fetcher {
@@ -245,7 +256,7 @@ impl FolderHandle {
             mesh.let_go(held);
             drop(end);
         });
-        Ok(Self { folder, mesh: handle_mesh, store, events, orders, status, server, done })
+        Ok(Self { folder, mesh: handle_mesh, disk, store, events, orders, status, server, done })
     }
 
     /// Tells the worker; waits while it has much to do.

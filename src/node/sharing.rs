@@ -187,6 +187,7 @@ fn start_now(shared: &Arc<Shared>, folder: FolderId, root: PathBuf, history: His
             Some(format!("nothing to do; the damaged file is kept as {}", aside.display())),
         );
     }
+    let capacity = disk::versions::capacity(&disk);
     let mut folders = lock(&shared.folders);
     if folders.contains_key(&folder) {
         return Ok(());
@@ -204,6 +205,7 @@ fn start_now(shared: &Arc<Shared>, folder: FolderId, root: PathBuf, history: His
         selection: shared.mesh.record().place(folder).and_then(Place::selection).unwrap_or_default(),
         shared: shared.clone(),
         scan_ms: shared.config.scan.interval_s * 1000,
+        retention: shared.config.versions.of(&name, &folder.to_hex(), capacity),
     })
     .map_err(|error| cannot().because(&error))?;
     folders.insert(folder, (slot, handle));

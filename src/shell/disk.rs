@@ -1,7 +1,7 @@
 //! The disk: one shared folder, from a hint that something changed to a new version swapped into place.
 //!
 //! Files are the pipeline, in order of travel: `watch` (a hint), `scan` (the truth), `chunk` (contents read), `stage`
-//! (contents written aside), `commit` (swapped in), `versions` (what was replaced). All code is synchronous over the
+//! (contents written aside), `commit` (swapped in), `versions` (what was replaced); `export` writes elsewhere. All code is synchronous over the
 //! `Disk` trait of `primitives`; callers run whole jobs on a thread for blocking work.
 //!
 //! `.lanyard/` in the root is lanyard's own: `marker` names the folder, so that an empty mount point is not taken for
@@ -9,6 +9,7 @@
 
 pub mod chunk;
 pub mod commit;
+pub mod export;
 pub mod primitives;
 pub mod real;
 pub mod scan;

@@ -19,6 +19,7 @@ mod event;
 mod failure;
 mod guard;
 mod late;
+mod past;
 mod rules;
 mod text;
 
@@ -34,6 +35,10 @@ pub use guard::{DecideHeld, Decided, HELD_PATHS_MAX, HeldBurst};
 pub use late::{
     KeepLate, Kept, KeptIn, LATE_CHANGES_MAX, Late, LateChange, LateCount, LateIn, LateReason, ReinstateNode,
     Reinstated,
+};
+pub use past::{
+    ConflictCopy, ConflictSide, Conflicts, ConflictsIn, KeepSide, KeptVersion, Moment, NotRestored, PAST_MAX,
+    ResolveConflict, Resolved, RestoreAt, Restored, Versions, VersionsBelow, VersionsOf,
 };
 pub use rules::{
     ChangeGroup, ChangeRole, ExpelNode, Expelled, FolderRef, GrantRule, Group, GroupStep, MemberLevel, RecoverMesh,
@@ -106,6 +111,14 @@ pub enum Request {
     Decide(DecideHeld),
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
+    /// What can be brought back of a path. Answer: `Versions`.
+    Versions(VersionsOf),
+    /// Bring a path back to what it was. Answer: `Restored`.
+    Restore(RestoreAt),
+    /// Conflict copies. Answer: `Conflicts`.
+    Conflicts(ConflictsIn),
+    /// End a conflict. Answer: `Resolved`.
+    ResolveConflict(ResolveConflict),
     /// The audit log. Answer: a list of `AuditEntry`.
     Audit(AuditAfter),
     /// Answered once this node has all it should have from connected peers, and told them all it has. Answer: `Waited`.
@@ -252,7 +265,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 29] = [
+const ROUTES: [(&str, &str); 33] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -282,6 +295,10 @@ const ROUTES: [(&str, &str); 29] = [
     ("/v1/reinstate", "POST"),
     ("/v1/guard", "GET"),
     ("/v1/guard/decide", "POST"),
+    ("/v1/versions", "POST"),
+    ("/v1/restore", "POST"),
+    ("/v1/conflicts", "POST"),
+    ("/v1/conflicts/resolve", "POST"),
 ];
 
 impl Request {
@@ -317,6 +334,10 @@ impl Request {
             Self::Reinstate(_) => 26,
             Self::Guard => 27,
             Self::Decide(_) => 28,
+            Self::Versions(_) => 29,
+            Self::Restore(_) => 30,
+            Self::Conflicts(_) => 31,
+            Self::ResolveConflict(_) => 32,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -348,6 +369,10 @@ impl Request {
             Self::KeepLate(ask) => serde_json::to_vec(ask),
             Self::Reinstate(ask) => serde_json::to_vec(ask),
             Self::Decide(ask) => serde_json::to_vec(ask),
+            Self::Versions(ask) => serde_json::to_vec(ask),
+            Self::Restore(ask) => serde_json::to_vec(ask),
+            Self::Conflicts(ask) => serde_json::to_vec(ask),
+            Self::ResolveConflict(ask) => serde_json::to_vec(ask),
             Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
@@ -390,6 +415,10 @@ impl Request {
             "/v1/reinstate" => Self::Reinstate(read(path, body)?),
             "/v1/guard" => Self::Guard,
             "/v1/guard/decide" => Self::Decide(read(path, body)?),
+            "/v1/versions" => Self::Versions(read(path, body)?),
+            "/v1/restore" => Self::Restore(read(path, body)?),
+            "/v1/conflicts" => Self::Conflicts(read(path, body)?),
+            "/v1/conflicts/resolve" => Self::ResolveConflict(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
         })
     }
@@ -479,6 +508,20 @@ mod tests {
             Request::Reinstate(ReinstateNode { node: "laptop".into(), folder: Some("plans".into()) }),
             Request::Guard,
             Request::Decide(DecideHeld { node: "laptop".into(), folder: None, release: false }),
+            Request::Versions(VersionsOf { folder: "plans".into(), path: None }),
+            Request::Restore(RestoreAt {
+                folder: "plans".into(),
+                path: Some(PathText::from_bytes(b"office")),
+                at: Moment::AgoMs(5),
+                to: None,
+                dry_run: true,
+            }),
+            Request::Conflicts(ConflictsIn { folder: None }),
+            Request::ResolveConflict(ResolveConflict {
+                folder: "plans".into(),
+                path: PathText::from_bytes(b"office"),
+                keep: KeepSide::Mine,
+            }),
         ]
     }
 

@@ -6,5 +6,6 @@
 mod answers;
 mod api;
 mod node;
+mod past;
 mod rules;
 mod usage;

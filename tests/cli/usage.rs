@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::node::{Node, below, finish, lanyard, run};
 
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 31] = [
     "up",
     "status",
     "nodes",
@@ -25,6 +25,9 @@ const COMMANDS: [&str; 28] = [
     "rename",
     "retire",
     "recover",
+    "conflicts",
+    "versions",
+    "restore",
     "revert",
     "late",
     "reinstate",
@@ -55,7 +58,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
-    let cases: [&[&str]; 43] = [
+    let cases: [&[&str]; 51] = [
         &[],
         &["frobnicate"],
         &["grant", "everyone", "plans"],
@@ -73,6 +76,14 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
         &["rename", "--mesh", "--folder", "a", "b"],
         &["retire"],
         &["revert"],
+        &["versions"],
+        &["restore", "plans"],
+        &["restore", "plans", "--at", "yesterday"],
+        &["restore", "plans", "--at", "1y"],
+        &["restore", "plans", "--at", "1h", "--to", ""],
+        &["conflicts", "resolve", "plans/x"],
+        &["conflicts", "resolve", "plans/x", "--keep", "all"],
+        &["conflicts", "plans", "resolve"],
         &["late", "keep"],
         &["late", "plans", "keep"],
         &["reinstate"],
@@ -111,7 +122,7 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
 fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, home) = below(dir.path(), "no node");
-    let cases: [&[&str]; 24] = [
+    let cases: [&[&str]; 28] = [
         &["status"],
         &["nodes"],
         &["invite"],
@@ -132,6 +143,10 @@ fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
         &["retire", "plans"],
         &["recover"],
         &["revert", "plans"],
+        &["versions", "plans/x"],
+        &["restore", "plans/x", "--at", "1h"],
+        &["conflicts"],
+        &["conflicts", "resolve", "plans/x", "--keep", "both"],
         &["late"],
         &["late", "keep", "attic"],
         &["reinstate", "attic"],

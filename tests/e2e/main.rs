@@ -29,3 +29,4 @@ mod rules;
 mod states;
 mod strangers;
 mod transfer;
+mod versions;

@@ -136,6 +136,12 @@ impl Fetch {
         self.small.contains_key(&content) || self.large.contains_key(&content)
     }
 
+    /// Whether every peer that can be asked has said lately that it has not this content, or there is none.
+    pub fn nobody_has(&self, content: ContentId) -> bool {
+        let is_asked = self.flying.values().any(|flying| flying.content == content);
+        !is_asked && self.peers.values().all(|peer| peer.lacks.contains_key(&content))
+    }
+
     /// A peer that shares the folder can be asked.
     pub fn peer_up(&mut self, peer: NodeId) {
         self.peers.entry(peer).or_default();
@@ -403,6 +409,23 @@ mod tests {
 
     fn want(n: u8, bytes: u64) -> Want {
         Want { content: ContentId([n; 32]), bytes, path: RelPath::new("f").expect("valid") }
+    }
+
+    #[test]
+    fn nobody_has_what_all_who_can_be_asked_lack() {
+        let mut fetch = Fetch::default();
+        let want = Want { content: ContentId([7; 32]), bytes: 9, path: RelPath::new("a").expect("valid") };
+        fetch.want(want.clone());
+        assert!(fetch.nobody_has(want.content), "there is nobody to ask");
+        fetch.peer_up(NodeId([1; 32]));
+        fetch.peer_up(NodeId([2; 32]));
+        for _ in 0..2 {
+            assert!(!fetch.nobody_has(want.content));
+            let asked = fetch.next_requests(0).pop().expect("somebody is asked");
+            assert!(!fetch.nobody_has(want.content));
+            fetch.failed(asked.number, Failure::Lacks, 0);
+        }
+        assert!(fetch.nobody_has(want.content));
     }
 
     #[test]

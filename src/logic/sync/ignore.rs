@@ -4,10 +4,6 @@
 //! neither announced nor received; what is there already stays where it is, on every disk. Ignoring never deletes.
 //! Syntax: gitignore(5); one file, so there are no deeper ones.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::index::{Index, Look, Result, Walk};
@@ -58,8 +54,9 @@ impl Ignored {
         if self.patterns.is_empty() || path.is_root() || is_the_file(path) {
             return false;
         }
-        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
-        self.patterns.matched_path_or_any_parents(path, is_dir).is_ignore()
+        // Of a name that is not UTF-8 the rest still fits.
+        let path = String::from_utf8_lossy(path.as_bytes());
+        self.patterns.matched_path_or_any_parents(&*path, is_dir).is_ignore()
     }
 
     /// Whether the index follows these patterns.

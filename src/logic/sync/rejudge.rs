@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::{EntryId, Head, Index, Look, PathRecord, Result};
-use super::reconcile;
+use super::{history, reconcile};
 use crate::base::{NodeId, RelPath, Writer};
 use crate::wire::batch::{Batch, Header};
 use crate::wire::message::HoleReason;
@@ -185,8 +185,8 @@ pub(super) fn reopen(index: &mut dyn Index, void: &BTreeSet<EntryId>) -> Result<
     Ok(missing)
 }
 
-/// Lets go of superseded entries signed before `until_ms` whose successor `everywhere` says is on the disk of all who
-/// hold the folder. Returns how many.
+/// Lets go of superseded entries that were replaced before `until_ms` and whose successor `everywhere` says is on the disk
+/// of all who hold the folder. Returns how many.
 pub fn prune(index: &mut dyn Index, until_ms: u64, everywhere: &dyn Fn(EntryId) -> bool) -> Result<usize> {
     let mut pruned = 0;
     let mut after = None;
@@ -199,9 +199,13 @@ pub fn prune(index: &mut dyn Index, until_ms: u64, everywhere: &dyn Fn(EntryId) 
             if record.head(id).is_some() {
                 continue;
             }
-            let Some(old) = index.kept(&path)?.into_iter().find(|head| head.id == id) else { continue };
+            let mut entries = index.kept(&path)?;
+            let Some(old) = entries.iter().find(|head| head.id == id).cloned() else { continue };
+            entries.extend(record.heads.iter().cloned());
+            // What was a path's content until lately can still be asked back, however old it is itself.
+            let is_old = history::replaced_ms(&old, &entries).is_none_or(|at| at < until_ms);
             let later = record.heads.iter().find(|head| head.version().seen(id.writer) >= id.seq);
-            let later = later.filter(|later| old.salted.entry.time.ms < until_ms && everywhere(later.id));
+            let later = later.filter(|later| is_old && old.salted.entry.time.ms < until_ms && everywhere(later.id));
             if let Some(later) = later {
                 index.forget_kept(&path, id)?;
                 index.forget_entry(id)?;

@@ -29,6 +29,8 @@ use crate::wire::message::{Answer, ContentWant, Message, Part};
 pub(super) enum Order {
     /// Get this. The node is the one whose entry names it: only what it may read is reused for it.
     Want(Want, NodeId),
+    /// Get this for who waits at the channel, if it can be had now. The node is as in `Want`.
+    Seek(Want, NodeId, Sender<Reply>),
     /// A peer can be asked over this connection.
     PeerUp(LinkSender, u64),
     /// It cannot any more.
@@ -37,6 +39,18 @@ pub(super) enum Order {
     Answer(NodeId, u64, Answer),
     /// Nothing is wanted any more.
     Stop,
+}
+
+/// What becomes of a `Seek`.
+pub(super) enum Reply {
+    /// Here it is.
+    Here(Arrived),
+    /// No peer that can be asked has it, and it is not kept here.
+    Nobody,
+    /// It is on its way already, for somebody else: ask again.
+    Busy,
+    /// It cannot be written here.
+    Failed(DiskError),
 }
 
 /// A content that is complete and verified.
@@ -89,6 +103,10 @@ struct Work {
     /// Requests that found a full queue.
     unsent: std::collections::VecDeque<(NodeId, Message)>,
     shelf: Shelf,
+    /// Who waits for contents that were sought.
+    seekers: BTreeMap<ContentId, Sender<Reply>>,
+    /// What is wanted while it is sought: what is at hand for the one is at hand for nobody else.
+    deferred: Vec<(Want, NodeId)>,
 }
 
 /// A large content on its way into a file.
@@ -110,6 +128,8 @@ impl Fetcher {
             authors: BTreeMap::new(),
             unsent: std::collections::VecDeque::new(),
             shelf: Shelf::default(),
+            seekers: BTreeMap::new(),
+            deferred: Vec::new(),
         };
         loop {
             let now = clock::wall_ms();
@@ -135,6 +155,9 @@ impl Fetcher {
                 }
                 self.handle(&mut work, order, &mut arrived);
             }
+            for (want, author) in std::mem::take(&mut work.deferred) {
+                self.handle(&mut work, Order::Want(want, author), &mut arrived);
+            }
             if !arrived.is_empty() && self.worker.send_blocking(FolderEvent::Arrived(arrived)).is_err() {
                 return;
             }
@@ -144,8 +167,20 @@ impl Fetcher {
 
     fn handle(&self, work: &mut Work, order: Order, arrived: &mut Vec<Arrived>) {
         match order {
+            Order::Want(want, author) if work.seekers.contains_key(&want.content) => {
+                work.deferred.push((want, author));
+            }
             Order::Want(want, author) => {
                 work.authors.insert(want.content, author);
+                self.want(work, &want, arrived);
+            }
+            Order::Seek(want, _, reply) if work.fetch.has(want.content) => {
+                // Who waits no more needs no answer.
+                let _ = reply.try_send(Reply::Busy);
+            }
+            Order::Seek(want, own, reply) => {
+                work.authors.insert(want.content, own);
+                work.seekers.insert(want.content, reply);
                 self.want(work, &want, arrived);
             }
             Order::PeerUp(link, turn) => {
@@ -197,7 +232,7 @@ impl Fetcher {
                         work.fetch.arrived(number);
                         work.authors.remove(&want.content);
                         let data = Data::Bytes(bytes.into_inner());
-                        arrived.push(Arrived { content: want.content, list, data });
+                        hand_over(work, Arrived { content: want.content, list, data }, arrived);
                         return;
                     }
                     Err(_) => Failure::Wrong,
@@ -268,10 +303,7 @@ impl Fetcher {
                 }
             }
             Err(error) => {
-                work.fetch.forget(want.content);
-                let failed = FolderEvent::Unavailable(want.content, Some(error));
-                // A worker that is gone needs no word.
-                let _ = self.worker.send_blocking(failed);
+                self.unavailable(work, want.content, error);
             }
         }
     }
@@ -319,13 +351,40 @@ impl Fetcher {
         let offset = usize::try_from(index).ok().and_then(|at| assembly.offsets.get(at).copied());
         let Some(offset) = offset else { return };
         if let Err(error) = assembly.partial.write_at(offset, bytes) {
-            work.fetch.forget(want.content);
-            work.assemblies.remove(&want.content);
-            let _ = self.worker.send_blocking(FolderEvent::Unavailable(want.content, Some(error)));
+            self.unavailable(work, want.content, error);
             return;
         }
         if work.fetch.arrived(number).is_some() {
             complete(work, want.content, arrived);
+        }
+    }
+
+    /// A content cannot be written here: it is given up, and who waits for it is told.
+    fn unavailable(&self, work: &mut Work, content: ContentId, error: DiskError) {
+        work.fetch.forget(content);
+        work.assemblies.remove(&content);
+        // Who is gone needs no word.
+        match work.seekers.remove(&content) {
+            Some(seeker) => {
+                let _ = seeker.try_send(Reply::Failed(error));
+            }
+            None => {
+                let _ = self.worker.send_blocking(FolderEvent::Unavailable(content, Some(error)));
+            }
+        }
+    }
+
+    /// Tells who seeks what nobody has.
+    fn give_up(&self, work: &mut Work) {
+        let lost: Vec<ContentId> =
+            work.seekers.keys().copied().filter(|sought| work.fetch.nobody_has(*sought)).collect();
+        for content in lost {
+            work.fetch.forget(content);
+            work.assemblies.remove(&content);
+            work.authors.remove(&content);
+            if let Some(seeker) = work.seekers.remove(&content) {
+                let _ = seeker.try_send(Reply::Nobody);
+            }
         }
     }
 
@@ -340,6 +399,7 @@ impl Fetcher {
             });
             work.unsent.push_back((request.peer, message));
         }
+        self.give_up(work);
         while let Some((peer, message)) = work.unsent.pop_front() {
             let Some(link) = work.links.get(&peer) else { continue };
             if let Err(SendError::Full(message)) = link.try_send(message) {
@@ -350,11 +410,22 @@ impl Fetcher {
     }
 }
 
+/// A complete content goes to who sought it, else to the worker.
+fn hand_over(work: &mut Work, complete: Arrived, arrived: &mut Vec<Arrived>) {
+    match work.seekers.remove(&complete.content) {
+        Some(seeker) => {
+            // Who waits no more needs no answer; a large content stays for another try.
+            let _ = seeker.try_send(Reply::Here(complete));
+        }
+        None => arrived.push(complete),
+    }
+}
+
 fn complete(work: &mut Work, content: ContentId, arrived: &mut Vec<Arrived>) {
     work.authors.remove(&content);
     if let Some(Assembly { partial, list, .. }) = work.assemblies.remove(&content) {
         let list = Arc::unwrap_or_clone(list);
-        arrived.push(Arrived { content, list, data: Data::Partial(partial) });
+        hand_over(work, Arrived { content, list, data: Data::Partial(partial) }, arrived);
     }
 }
 

@@ -211,7 +211,7 @@ impl Worker {
         }
     }
 
-    fn sign(&mut self, found: Vec<Found>, lists: Vec<(RelPath, ChunkList)>) -> Result<(), TurnError> {
+    pub(super) fn sign(&mut self, found: Vec<Found>, lists: Vec<(RelPath, ChunkList)>) -> Result<(), TurnError> {
         if found.is_empty() {
             return Ok(());
         }

@@ -3,9 +3,10 @@
 
 use tracing::{debug, info, warn};
 
-use super::worker::{NOTE_INCARNATION, TurnError, VERSIONS_KEEP_MS, Worker};
+use super::worker::{NOTE_INCARNATION, TurnError, Worker};
 use crate::base::{Level, NodeId, RelPath, Writer};
 use crate::logic::policy::{PlanRefused, plan_fork};
+use crate::logic::retention::NEEDED_MS;
 use crate::logic::sync::index::{EntryId, Index, IndexError};
 use crate::logic::sync::local_only;
 use crate::logic::sync::rejudge::{self, Rejudged};
@@ -148,7 +149,8 @@ impl Worker {
         let everywhere = |id: EntryId| {
             applied.iter().all(|frontiers| frontiers.iter().any(|f| f.writer == id.writer && f.seq >= id.seq))
         };
-        let until = now.saturating_sub(VERSIONS_KEEP_MS);
+        // As long as their contents may be kept, and as long as they may be needed.
+        let until = now.saturating_sub(self.setup.retention.keep_ms.max(NEEDED_MS));
         let pruned = self.setup.store.write(false, |index| rejudge::prune(index, until, &everywhere))?;
         debug!(folder = %self.setup.name, pruned, "superseded entries");
         Ok(())

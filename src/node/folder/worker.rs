@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::apply::Apply;
 use super::fetcher::{Arrived, Order};
@@ -28,7 +28,7 @@ use crate::logic::sync::selection::Selection;
 use crate::node::mesh::FolderRules;
 use crate::shell::disk::versions::Shelf;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
-use crate::shell::disk::{DiskError, chunk, versions};
+use crate::shell::disk::{DiskError, chunk};
 use crate::shell::net::link::LinkSender;
 use crate::shell::store::Store;
 use crate::shell::{clock, entropy, rt};
@@ -40,8 +40,6 @@ use crate::wire::statement::{Fork, Frontier};
 
 /// Events taken in one turn.
 const EVENTS_PER_TURN_MAX: usize = 64;
-/// How long replaced and removed contents are kept in `.lanyard/versions`: 30 days, a month's backlog.
-pub(super) const VERSIONS_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Names whose bytes are added up for `status`.
 const COUNTED_MAX: usize = 64;
 /// After a failure of index or disk, this long until the next try.
@@ -355,6 +353,11 @@ impl Worker {
                 // Who waits no more needs no answer.
                 let _ = done.try_send(names);
             }
+            FolderEvent::Make(changes, done) => {
+                let results = self.make(changes)?;
+                // Who waits no more needs no answer.
+                let _ = done.try_send(results);
+            }
             FolderEvent::LookAgain => self.local.look_below(RelPath::root()),
             FolderEvent::Wait(done) => {
                 self.local.look_below(RelPath::root());
@@ -389,6 +392,7 @@ impl Worker {
             // From now on a file that equals a deleted one was put back by a user.
             self.setup.store.write(false, |index| index.put_note(replica::SCANNED_NOTE, &[1]))?;
             self.looked = true;
+            self.prune(now);
         }
         if self.is_paused(now) {
             return self.finish_turn();
@@ -407,14 +411,6 @@ impl Worker {
             self.pause_until_ms = None;
         }
         self.finish_turn()
-    }
-
-    /// Lets go of replaced contents that were kept long enough.
-    fn prune(&self, now: u64) {
-        match versions::prune(&self.setup.disk, now, VERSIONS_KEEP_MS) {
-            Ok(pruned) => debug!(folder = %self.setup.name, ?pruned, "old versions"),
-            Err(error) => warn!(folder = %self.setup.name, %error, "old versions stay for now"),
-        }
     }
 
     fn finish_turn(&mut self) -> Result<(), TurnError> {

@@ -25,6 +25,8 @@ const READ_BACK_MAX: usize = 8;
 const SHELVES_MAX: usize = 4;
 /// Versions in one directory that a shelf remembers; larger ones are listed each time. Some 10 MB.
 const SHELF_MAX: usize = 50_000;
+/// Versions of one directory that are listed; the rest is seen when these have become fewer. Some 50 MB.
+const LISTED_MAX: usize = 250_000;
 /// Levels below `versions/` that `prune` enters: those of the deepest path and one.
 const LEVELS_MAX: usize = crate::base::path::DEPTH_MAX + 1;
 
@@ -93,53 +95,65 @@ fn make_dirs(folder: &Folder, dir: &Place) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes versions taken out more than `keep_ms` ago, and directories left empty. What could not be removed stays
-/// for the next time; the first such error is returned after all else was done.
-pub fn prune(folder: &Folder, now_ms: u64, keep_ms: u64) -> Result<Pruned, DiskError> {
+/// Removes versions that `decide` lets go of, and directories left empty. It is shown all versions of one file at once, with
+/// the file's path where the name tells it. What could not be removed stays for the next time; the first such error is
+/// returned after all else was done.
+pub fn prune(folder: &Folder, decide: &mut Decide<'_>) -> Result<Pruned, DiskError> {
     let mut pruned = Pruned::default();
     let mut first_error = None;
-    let until = stamp(now_ms.saturating_sub(keep_ms));
-    prune_dir(folder, &top(), &until, LEVELS_MAX, &mut pruned, &mut first_error);
+    prune_dir(folder, &RelPath::root(), decide, LEVELS_MAX, &mut pruned, &mut first_error);
     first_error.map_or(Ok(pruned), Err)
 }
 
+/// Says which versions of a file go, in their order.
+pub type Decide<'a> = dyn FnMut(Option<&RelPath>, &[Version]) -> Vec<bool> + 'a;
+
 fn prune_dir(
     folder: &Folder,
-    dir: &Place,
-    until: &str,
+    at: &RelPath,
+    decide: &mut Decide<'_>,
     levels: usize,
     pruned: &mut Pruned,
     first_error: &mut Option<DiskError>,
 ) {
+    let dir = top().below_all(at);
     let mut fail = |doing, place: &Place, error: io::Error| {
         if error.kind() != io::ErrorKind::NotFound {
             first_error.get_or_insert_with(|| DiskError::new(doing, place, error));
         }
     };
     let mut below = Vec::new();
-    let listed = folder.disk.list(dir, &mut |name, look| match look {
-        Ok(Look::Plain(info)) if info.kind == Kind::Dir => below.push(dir.below(name)),
-        Ok(Look::Plain(info)) if stamp_of(name).is_some_and(|stamp| stamp < until.as_bytes()) => {
-            match folder.disk.remove(&dir.below(name), false) {
-                Ok(()) => {
-                    pruned.files += 1;
-                    pruned.bytes += info.bytes;
+    match list(folder, &dir, &mut |name| below.push(name.to_vec())) {
+        Ok(versions) => {
+            for (name, versions) in versions {
+                // A name like that of a flat one does not tell the path.
+                let path = at.join(&name).ok().filter(|_| !(at.is_root() && name.starts_with(b"+")));
+                for (version, _) in versions.iter().zip(decide(path.as_ref(), &versions)).filter(|(_, gone)| *gone) {
+                    match folder.disk.remove(&version.place, false) {
+                        Ok(()) => {
+                            pruned.files += 1;
+                            pruned.bytes += version.info.bytes;
+                        }
+                        Err(error) => fail("remove", &version.place, error),
+                    }
                 }
-                Err(error) => fail("remove", &dir.below(name), error),
             }
         }
-        _ => {}
-    });
-    if let Err(error) = listed {
-        fail("list", dir, error);
+        Err(error) => fail("list", &dir, error),
     }
-    for place in below {
-        if levels > 0 {
-            prune_dir(folder, &place, until, levels - 1, pruned, first_error);
+    for name in below {
+        if let (Ok(path), true) = (at.join(&name), levels > 0) {
+            prune_dir(folder, &path, decide, levels - 1, pruned, first_error);
         }
         // Not empty is the usual case.
-        let _ = folder.disk.remove(&place, true);
+        let _ = folder.disk.remove(&dir.below(&name), true);
     }
+}
+
+/// Bytes of the file system that holds a folder; `None` where the system does not say.
+pub fn capacity(folder: &Folder) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder.path()).ok()?;
+    found.f_blocks.checked_mul(found.f_frsize).filter(|bytes| *bytes > 0)
 }
 
 /// A kept version.
@@ -212,7 +226,7 @@ impl Shelf {
         if let Some(known) = self.listed.iter().find(|known| known.dir == *dir && known.was == was) {
             return Ok(known.versions.get(name).cloned().unwrap_or_default());
         }
-        let versions = list(folder, dir)?;
+        let versions = list(folder, dir, &mut |_| {})?;
         let named = versions.get(name).cloned().unwrap_or_default();
         self.listed.retain(|known| known.dir != *dir);
         let count: usize = versions.values().map(Vec::len).sum();
@@ -224,12 +238,17 @@ impl Shelf {
     }
 }
 
-/// The versions in one directory, by the name of their file.
-fn list(folder: &Folder, dir: &Place) -> io::Result<BTreeMap<Vec<u8>, Vec<Version>>> {
+/// The versions in one directory, by the name of their file; `see_dir` is told the directories in it.
+fn list(folder: &Folder, dir: &Place, see_dir: &mut dyn FnMut(&[u8])) -> io::Result<BTreeMap<Vec<u8>, Vec<Version>>> {
     let mut versions: BTreeMap<Vec<u8>, Vec<Version>> = BTreeMap::new();
+    let mut count = 0;
     let mut see = |found: &[u8], look: io::Result<Look>| {
         let Ok(Look::Plain(info)) = look else { return };
         if info.kind == Kind::Dir {
+            return see_dir(found);
+        }
+        count += 1;
+        if count > LISTED_MAX {
             return;
         }
         let Some((name, taken_ms)) = stamp_of(found).and_then(|stamp| {
@@ -374,8 +393,15 @@ mod tests {
         keep(&dir, &folder, &RelPath::new("a/b/old").expect("valid"), NOW_MS - 1000);
         let young = keep(&dir, &folder, &RelPath::new("a/young").expect("valid"), NOW_MS);
 
-        let pruned = prune(&folder, NOW_MS + 500, 1000).expect("prunes");
+        let mut shown = Vec::new();
+        let pruned = prune(&folder, &mut |path, versions| {
+            shown.push((path.map(ToString::to_string), versions.len()));
+            versions.iter().map(|version| version.taken_ms < NOW_MS).collect()
+        });
+        let pruned = pruned.expect("prunes");
 
+        shown.sort();
+        assert_eq!(shown, [(Some("a/b/old".into()), 1), (Some("a/young".into()), 1)]);
         assert_eq!(pruned, Pruned { files: 1, bytes: 3 });
         assert!(dir.path().join(young).exists());
         assert!(!dir.path().join(".lanyard/versions/a/b").exists());

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered, Reinstated, Renamed,
-    Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime,
+    AuditEntry, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered, Reinstated,
+    Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Versions,
 };
 use crate::base::{Level, Role};
 
@@ -68,6 +68,14 @@ pub enum Response {
     Held(Vec<HeldBurst>),
     /// To `Request::Decide`.
     Decided(Decided),
+    /// To `Request::Versions`.
+    Versions(Versions),
+    /// To `Request::Restore`.
+    Restored(Restored),
+    /// To `Request::Conflicts`.
+    Conflicts(Conflicts),
+    /// To `Request::ResolveConflict`.
+    Resolved(Resolved),
 }
 
 /// Files and bytes.
