@@ -46,6 +46,7 @@ mod screen;
 mod share;
 mod status;
 mod up;
+mod verify;
 mod versions;
 mod wait;
 
@@ -96,6 +97,7 @@ enum Command {
     Late(late::Late),
     Reinstate(late::Reinstate),
     Guard(guard::Guard),
+    Verify(verify::Verify),
     Audit(audit::Audit),
     Wait(wait::Wait),
     Events(events::Events),
@@ -153,6 +155,7 @@ pub fn run() -> ExitCode {
         Command::Late(command) => command.run(context),
         Command::Reinstate(command) => command.run(context),
         Command::Guard(command) => command.run(context),
+        Command::Verify(command) => command.run(context),
         Command::Audit(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         Command::Events(command) => command.run(context),

@@ -22,6 +22,7 @@ mod rules;
 mod running;
 mod session;
 mod sharing;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::error::Error;

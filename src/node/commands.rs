@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
-use super::{Shared, audit, conflicts, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing};
+use super::{
+    Shared, audit, conflicts, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing, verify,
+};
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
 use crate::shell::{clock, rt};
@@ -56,6 +58,7 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::KeepLate(ask) => late::keep(shared, ask).await.map(Response::Kept),
         Request::Reinstate(ask) => late::reinstate(shared, ask).await.map(Response::Reinstated),
         Request::Guard => guard::held(shared).map(Response::Held),
+        Request::Verify(ask) => verify::verify(shared, ask).await.map(Response::Verified),
         Request::Decide(ask) => guard::decide(shared, ask).await.map(Response::Decided),
         Request::Audit(ask) => audit::entries(shared, ask).await.map(Response::Audit),
         Request::Shutdown => {

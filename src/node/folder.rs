@@ -5,6 +5,7 @@
 
 mod apply;
 mod back;
+mod check;
 mod fetcher;
 mod guard;
 mod local;
@@ -47,6 +48,7 @@ use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
 use crate::wire::statement::Range;
 
 pub(super) use back::{Back, Content, Wanted};
+pub(super) use check::{Checked, Damaged};
 use fetcher::Arrived;
 pub(super) use guard::Held;
 pub(super) use put::{Change, NotMade};
@@ -79,6 +81,8 @@ pub(super) enum FolderEvent {
     Rules,
     /// From now on this is wanted on this disk.
     Select(Selection),
+    /// These files hold something else than they should.
+    Damaged(Vec<Damaged>),
     /// Look at everything.
     LookAgain,
     /// Take back changes at and below this path that are only here; answer which they were.

@@ -22,6 +22,7 @@ mod late;
 mod past;
 mod rules;
 mod text;
+mod verify;
 
 pub use answer::{
     Alert, Amount, Dropped, Folder, FolderBrief, FolderState, Founded, Got, Invitation, InvitationOutcome,
@@ -46,6 +47,7 @@ pub use rules::{
     Ruled, Rules, RulesOf, Secret, Standings, SubjectRef, Thing, Until,
 };
 pub use text::{PathText, UtcTime};
+pub use verify::{DAMAGED_LISTED_MAX, REPAIR_MS_MAX, Unread, Verified, VerifyFolders};
 
 /// Longest body of a request. A guess with room: the longest honest one is a ticket of some 2 KiB.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -109,6 +111,8 @@ pub enum Request {
     Guard,
     /// Let held changes of a node happen, or bring back what was before. Answer: `Decided`.
     Decide(DecideHeld),
+    /// Read everything again. Answer: a list of `Verified`, once all was read and repaired that can be.
+    Verify(VerifyFolders),
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
     /// What can be brought back of a path. Answer: `Versions`.
@@ -265,7 +269,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 33] = [
+const ROUTES: [(&str, &str); 34] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -295,6 +299,7 @@ const ROUTES: [(&str, &str); 33] = [
     ("/v1/reinstate", "POST"),
     ("/v1/guard", "GET"),
     ("/v1/guard/decide", "POST"),
+    ("/v1/verify", "POST"),
     ("/v1/versions", "POST"),
     ("/v1/restore", "POST"),
     ("/v1/conflicts", "POST"),
@@ -334,10 +339,11 @@ impl Request {
             Self::Reinstate(_) => 26,
             Self::Guard => 27,
             Self::Decide(_) => 28,
-            Self::Versions(_) => 29,
-            Self::Restore(_) => 30,
-            Self::Conflicts(_) => 31,
-            Self::ResolveConflict(_) => 32,
+            Self::Verify(_) => 29,
+            Self::Versions(_) => 30,
+            Self::Restore(_) => 31,
+            Self::Conflicts(_) => 32,
+            Self::ResolveConflict(_) => 33,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -369,6 +375,7 @@ impl Request {
             Self::KeepLate(ask) => serde_json::to_vec(ask),
             Self::Reinstate(ask) => serde_json::to_vec(ask),
             Self::Decide(ask) => serde_json::to_vec(ask),
+            Self::Verify(ask) => serde_json::to_vec(ask),
             Self::Versions(ask) => serde_json::to_vec(ask),
             Self::Restore(ask) => serde_json::to_vec(ask),
             Self::Conflicts(ask) => serde_json::to_vec(ask),
@@ -415,6 +422,7 @@ impl Request {
             "/v1/reinstate" => Self::Reinstate(read(path, body)?),
             "/v1/guard" => Self::Guard,
             "/v1/guard/decide" => Self::Decide(read(path, body)?),
+            "/v1/verify" => Self::Verify(read(path, body)?),
             "/v1/versions" => Self::Versions(read(path, body)?),
             "/v1/restore" => Self::Restore(read(path, body)?),
             "/v1/conflicts" => Self::Conflicts(read(path, body)?),
@@ -508,6 +516,7 @@ mod tests {
             Request::Reinstate(ReinstateNode { node: "laptop".into(), folder: Some("plans".into()) }),
             Request::Guard,
             Request::Decide(DecideHeld { node: "laptop".into(), folder: None, release: false }),
+            Request::Verify(VerifyFolders { folder: None, repair_ms: 1 }),
             Request::Versions(VersionsOf { folder: "plans".into(), path: None }),
             Request::Restore(RestoreAt {
                 folder: "plans".into(),

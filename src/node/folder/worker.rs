@@ -358,6 +358,7 @@ impl Worker {
                 // Who waits no more needs no answer.
                 let _ = done.try_send(results);
             }
+            FolderEvent::Damaged(damaged) => self.note_damaged(damaged)?,
             FolderEvent::LookAgain => self.local.look_below(RelPath::root()),
             FolderEvent::Wait(done) => {
                 self.local.look_below(RelPath::root());

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AuditEntry, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered, Reinstated,
-    Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Versions,
+    Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
 };
 use crate::base::{Level, Role};
 
@@ -68,6 +68,8 @@ pub enum Response {
     Held(Vec<HeldBurst>),
     /// To `Request::Decide`.
     Decided(Decided),
+    /// To `Request::Verify`.
+    Verified(Vec<Verified>),
     /// To `Request::Versions`.
     Versions(Versions),
     /// To `Request::Restore`.
