@@ -8,8 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_channel::Receiver;
-
 use super::folder::{Back, Change, NotMade, Wanted};
 use super::past::{Spot, spot};
 use super::record::Place;
@@ -38,25 +36,21 @@ const ROUND_MS: u64 = 500;
 /// Brings a path back.
 pub(super) async fn restore(shared: &Arc<Shared>, ask: RestoreAt) -> Result<Restored, Failure> {
     let spot = spot(shared, &ask.folder, ask.path.as_ref())?;
-    let at_ms = moment(ask.at, clock::wall_ms())?;
+    let back = spot.handle.back();
+    let at_ms = moment(ask.at, clock::wall_ms().max(back.signed_ms()))?;
     if ask.to.is_none() {
         may_write(shared, &spot)?;
     }
-    // While nobody waits for the answer any more, nothing more is begun.
-    let (waits, abandoned) = async_channel::bounded(1);
     let job = Job {
-        back: spot.handle.back(),
+        back,
         shared: shared.clone(),
         at_ms,
         to: ask.to.as_ref().map(sharing::to_path),
         dry_run: ask.dry_run,
-        abandoned,
         done: Done::default(),
         spot,
     };
-    let restored = rt::spawn_blocking(move || job.run()).await;
-    drop(waits);
-    restored
+    rt::spawn_blocking(move || job.run()).await
 }
 
 /// The moment that is meant, milliseconds since 1970 UTC.
@@ -94,7 +88,6 @@ struct Job {
     to: Option<PathBuf>,
     dry_run: bool,
     back: Back,
-    abandoned: Receiver<()>,
     done: Done,
 }
 
@@ -189,7 +182,7 @@ impl Job {
     fn in_place(&mut self, mut plan: Plan) -> Result<(), Failure> {
         for round in 1.. {
             for steps in [plan.room, plan.puts, plan.removals] {
-                self.batches(steps, &mut Self::change)?;
+                self.batches(steps, &mut Self::change);
             }
             let changed = std::mem::take(&mut self.done.changed);
             if changed.is_empty() {
@@ -207,7 +200,7 @@ impl Job {
     }
 
     /// Hands steps over in batches that fit into memory; a large content goes alone.
-    fn batches(&mut self, steps: Vec<Step>, carry_out: &mut dyn FnMut(&mut Self, Vec<Step>)) -> Result<(), Failure> {
+    fn batches(&mut self, steps: Vec<Step>, carry_out: &mut dyn FnMut(&mut Self, Vec<Step>)) {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for step in steps.into_iter() {
             if self.done.failed.contains_key(&step.path) {
@@ -215,23 +208,13 @@ impl Job {
             }
             let length = step.target.content().map_or(0, |(_, length)| length);
             if batch.len() == BATCH_MAX || bytes + length > BATCH_BYTES_MAX || length > CHUNK_BYTES_MAX as u64 {
-                self.go_on()?;
                 carry_out(self, std::mem::take(&mut batch));
                 bytes = 0;
             }
             bytes += length;
             batch.push(step);
         }
-        self.go_on()?;
         carry_out(self, batch);
-        Ok(())
-    }
-
-    fn go_on(&self) -> Result<(), Failure> {
-        match self.abandoned.is_closed() {
-            true => Err(Failure::failed(format!("restoring {} was given up half-way", self.spot.shown()))),
-            false => Ok(()),
-        }
     }
 
     /// Brings the contents of a batch here; those that cannot be had are noted.
@@ -290,7 +273,7 @@ impl Job {
     fn write_to(&mut self, to: &std::path::Path, steps: Vec<Step>) -> Result<(), Failure> {
         let cannot = || Failure::failed(format!("cannot restore into {}", to.display()));
         let mut export = Export::open(to).map_err(|error| cannot().because(&error))?;
-        self.batches(steps, &mut |job, batch| job.export(&mut export, batch))?;
+        self.batches(steps, &mut |job, batch| job.export(&mut export, batch));
         export.finish().map_err(|error| cannot().because(&error))
     }
 

@@ -251,6 +251,42 @@ fn bad_input_and_missing_rights_change_nothing_and_say_so() {
     assert_eq!((text(&out.join("plan")), text(&there.join("plan"))), ("first".into(), "second".into()));
 }
 
+#[test]
+fn who_may_not_read_a_path_any_more_gets_no_earlier_content_of_it_either() {
+    let Some(lab) = Lab::open("restore-secret") else { return };
+    let (h1, h2) = (lab.host(), lab.host());
+    let (a, b) = pair(&lab, (h1.node("front-desk"), h2.node("workshop")), |root| {
+        fs::create_dir(root.join("pay")).expect("a directory");
+        fs::write(root.join("pay/list"), "first").expect("a file");
+    });
+    settle([&a, &b]);
+    let then = now();
+    // Written over in place: only the front desk keeps what it was.
+    fs::write(b.path("Shared/pay/list"), "second").expect("a file");
+    settle([&a, &b]);
+    assert_eq!(versions(&a, "Shared/pay/list")[0]["here"], true);
+
+    a.lanyard(&["grant", "front-desk", "Shared:pay", "manage"]).ok();
+    a.lanyard(&["grant", "everyone", "Shared:pay", "none"]).ok();
+    eventually("the rule arrived", CONVERGE_MAX, || {
+        let rules = b.json(&["rules", "Shared"]).to_string();
+        if rules.contains("\"none\"") { Ok(()) } else { Err(rules) }
+    });
+    let (hidden, shown) = (b.path("hidden"), b.path("shown"));
+    let restore =
+        |to: &Path| b.lanyard(&["restore", "Shared/pay/list", "--at", &then, "--to", to.to_str().expect("UTF-8")]);
+    restore(&hidden).exits(1).names("pay/list");
+    assert!(!hidden.join("list").exists());
+    assert!(a.lanyard(&["audit", "--refused"]).ok().stdout.contains("asked for a content"));
+
+    a.lanyard(&["revoke", "everyone", "Shared:pay"]).ok();
+    eventually("it may read again", CONVERGE_MAX, || {
+        let said = restore(&shown);
+        if said.code == 0 { Ok(()) } else { Err(said.to_string()) }
+    });
+    assert_eq!(text(&shown.join("list")), "first");
+}
+
 /// Makes a conflict on each of these files and returns when both machines show both contents of all.
 fn quarrel(
     lab: &Lab,

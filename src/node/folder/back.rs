@@ -10,9 +10,11 @@ use async_channel::{Receiver, Sender};
 
 use super::fetcher::{Arrived, Data, Order, Reply};
 use super::put::{Change, NotMade};
+use super::worker::NOTE_TIME;
 use super::{FolderEvent, FolderHandle, MayRead};
 use crate::base::{ContentId, NodeId, RelPath};
 use crate::logic::sync::fetch::Want;
+use crate::logic::sync::index::IndexError;
 use crate::logic::sync::reuse;
 use crate::shell::disk::export::Export;
 use crate::shell::disk::stage::{self, Staged};
@@ -78,6 +80,13 @@ impl Back {
     /// The disk.
     pub(in crate::node) fn disk(&self) -> &Folder {
         &self.disk
+    }
+
+    /// The latest time that this node has signed in the folder, milliseconds since 1970 UTC: where the clock of another
+    /// runs ahead, what is listed may lie ahead of the clock here.
+    pub(in crate::node) fn signed_ms(&self) -> u64 {
+        let note = self.store.read::<_, IndexError>(|look| look.note(NOTE_TIME)).ok().flatten();
+        note.and_then(|note| note.try_into().ok()).map_or(0, u64::from_be_bytes)
     }
 
     /// The kept versions here.

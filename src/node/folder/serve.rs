@@ -9,7 +9,7 @@ use crate::logic::policy::Permit;
 use crate::logic::sync::index::IndexError;
 use crate::logic::sync::reuse::{self, Source};
 use crate::shell::disk::primitives::Place;
-use crate::shell::disk::versions::{Shelf, Sought, Version};
+use crate::shell::disk::versions::{self, Shelf, Sought, Version};
 use crate::shell::disk::{Folder, chunk};
 use crate::shell::store::Store;
 use crate::wire::codec::{Bytes, List};
@@ -83,7 +83,9 @@ impl Server {
             return Some(found(version.clone()));
         }
         let sought = Sought { content: want.content, bytes, mtimes };
-        let (version, list) = lock(&self.shelf).find(&self.disk, &want.path, &sought)?;
+        // Not read while others wait for the shelf.
+        let fitting = lock(&self.shelf).fitting(&self.disk, &want.path, &sought);
+        let (version, list) = versions::first_with(&self.disk, fitting, want.content)?;
         if bytes > CHUNK_BYTES_MAX as u64 {
             self.list(want.content, list);
             let mut kept = lock(&self.kept);

@@ -2,7 +2,8 @@
 //!
 //! Layout: `.lanyard/versions/DIR/NAME~YYYYMMDDThhmmssmmmZ-N`, in the same directories as the file had in the folder;
 //! the time is when it was taken out, in UTC, N counts those of one millisecond. Where that does not fit (a name of
-//! 255 bytes, a file where a directory is needed) the version lies flat as `+HASH~...`, HASH of the whole path.
+//! 255 bytes, a file where a directory is needed) the version lies flat as `+HASH~...`, HASH of the whole path; so does
+//! that of a file in the root whose name begins with `+`, for no name may lead to the versions of another path.
 //! They are plain files: a person can copy one back without lanyard.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -49,7 +50,7 @@ pub(super) fn take(folder: &Folder, from: &Place, path: &RelPath, now_ms: u64) -
     let stamp = stamp(now_ms);
     let mirrored = path
         .name()
-        .filter(|name| name.len() + STAMP_BYTES + 4 <= NAME_BYTES_MAX)
+        .filter(|name| name.len() + STAMP_BYTES + 4 <= NAME_BYTES_MAX && !is_flat(path))
         .map(|name| (path.parent().map(|dir| top().below_all(&dir)), name.to_vec()));
     if let Some((Some(dir), name)) = mirrored {
         match take_as(folder, from, &dir, &[&name, stamp.as_bytes()].concat()) {
@@ -196,24 +197,29 @@ impl Shelf {
     /// Kept versions of a path, newest first.
     pub fn of(&mut self, folder: &Folder, path: &RelPath) -> io::Result<Vec<Version>> {
         let (Some(name), Some(parent)) = (path.name(), path.parent()) else { return Ok(Vec::new()) };
-        let mut found = self.named(folder, &top().below_all(&parent), name)?;
+        let mut found = match is_flat(path) {
+            true => Vec::new(),
+            false => self.named(folder, &top().below_all(&parent), name)?,
+        };
         found.extend(self.named(folder, &top(), &flat_name(path))?);
         found.sort_by(|a, b| (b.taken_ms, &b.place).cmp(&(a.taken_ms, &a.place)));
         Ok(found)
     }
 
-    /// A kept version of `path` that has the content, and its chunk list. It is read to be sure. Large ones are read
-    /// only where their time fits too.
+    /// A kept version of `path` that has the content, and its chunk list.
     pub fn find(&mut self, folder: &Folder, path: &RelPath, sought: &Sought) -> Option<(Version, ChunkList)> {
+        first_with(folder, self.fitting(folder, path, sought), sought.content)
+    }
+
+    /// Kept versions of `path` that may have the content, by their length; large ones only where their time fits too.
+    pub fn fitting(&mut self, folder: &Folder, path: &RelPath, sought: &Sought) -> Vec<Version> {
         let is_timed = |version: &Version| sought.mtimes.contains(&version.info.mtime);
         let mut fitting = self.of(folder, path).unwrap_or_default();
         fitting.retain(|version| version.info.kind == Kind::File && version.info.bytes == sought.bytes);
         fitting.retain(|version| sought.bytes <= CHUNK_BYTES_MAX as u64 || is_timed(version));
         fitting.sort_by_key(|version| !is_timed(version));
-        fitting.into_iter().take(READ_BACK_MAX).find_map(|version| {
-            let list = chunk::read_content_at(folder, &version.place, &version.info).ok()?;
-            (list.id() == sought.content).then_some((version, list))
-        })
+        fitting.truncate(READ_BACK_MAX);
+        fitting
     }
 
     fn named(&mut self, folder: &Folder, dir: &Place, name: &[u8]) -> io::Result<Vec<Version>> {
@@ -236,6 +242,14 @@ impl Shelf {
         }
         Ok(named)
     }
+}
+
+/// The first of these that has the content, and its chunk list; they are read to be sure.
+pub fn first_with(folder: &Folder, fitting: Vec<Version>, content: ContentId) -> Option<(Version, ChunkList)> {
+    fitting.into_iter().find_map(|version| {
+        let list = chunk::read_content_at(folder, &version.place, &version.info).ok()?;
+        (list.id() == content).then_some((version, list))
+    })
 }
 
 /// The versions in one directory, by the name of their file; `see_dir` is told the directories in it.
@@ -268,6 +282,11 @@ fn list(folder: &Folder, dir: &Place, see_dir: &mut dyn FnMut(&[u8])) -> io::Res
 /// Bytes of what follows the stamp in a version's name.
 fn count_bytes(name: &[u8]) -> usize {
     name.iter().rev().take_while(|b| **b != b'-').count()
+}
+
+/// Whether versions of this path never lie under its own name: that could be the flat name of another path.
+fn is_flat(path: &RelPath) -> bool {
+    path.as_bytes().starts_with(b"+") && path.parent().is_some_and(|parent| parent.is_root())
 }
 
 /// The name in `versions/` itself of what cannot lie in the same directories as its file.
@@ -385,6 +404,20 @@ mod tests {
         assert!(shelf.find(&folder, &RelPath::new("b").expect("valid"), &sought).is_none());
         let other = Sought { content: crate::wire::chunker::chunks_of(b"new").id(), ..sought };
         assert!(shelf.find(&folder, &path, &other).is_none());
+    }
+
+    #[test]
+    fn no_name_leads_to_the_versions_of_another_path() {
+        let (dir, folder) = folder();
+        let secret = RelPath::new(format!("secret/{}", "n".repeat(250))).expect("valid");
+        keep(&dir, &folder, &secret, NOW_MS);
+        let twin = RelPath::new(flat_name(&secret)).expect("valid");
+        let mut shelf = Shelf::default();
+        assert_eq!(shelf.of(&folder, &secret).expect("listed").len(), 1);
+        assert_eq!(shelf.of(&folder, &twin).expect("listed").len(), 0);
+        keep(&dir, &folder, &twin, NOW_MS);
+        assert_eq!(shelf.of(&folder, &secret).expect("listed").len(), 1);
+        assert_eq!(shelf.of(&folder, &twin).expect("listed").len(), 1);
     }
 
     #[test]
