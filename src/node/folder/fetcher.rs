@@ -27,6 +27,8 @@ use crate::wire::message::{Answer, ContentWant, Message, Part};
 pub(super) enum Order {
     /// Get this. The node is the one whose entry names it: only what it may read is reused for it.
     Want(Want, NodeId),
+    /// No name waits for this any more.
+    Forget(ContentId),
     /// A peer can be asked over this connection.
     PeerUp(LinkSender, u64),
     /// It cannot any more.
@@ -147,6 +149,14 @@ impl Fetcher {
                     && let Ok(Some(list)) = self.store.read::<_, IndexError>(|look| look.chunk_list(want.content))
                 {
                     self.begin(work, &want, list, arrived);
+                }
+            }
+            Order::Forget(content) => {
+                work.fetch.forget(content);
+                work.authors.remove(&content);
+                if let Some(Assembly { partial, .. }) = work.assemblies.remove(&content) {
+                    // What cannot be removed now is removed when it is old.
+                    let _ = partial.discard();
                 }
             }
             Order::PeerUp(link, turn) => {

@@ -202,6 +202,7 @@ impl Worker {
         })?;
         if !signed.is_empty() {
             debug!(folder = %setup.name, batches = signed.len(), "signed");
+            names.iter().for_each(|name| self.apply.renew(name));
             self.apply.touch();
         }
         self.note_local_only(&local_only);

@@ -43,6 +43,7 @@ impl Worker {
             complete = pass.complete,
             "planned"
         );
+        self.unsent.extend(pass.forgotten.into_iter().map(Order::Forget));
         let mut placed: Vec<Ready> = pass.now.into_iter().map(|a| (a, None)).collect();
         let mut wants_waiting = !pass.complete;
         let mut bytes = 0;

@@ -47,7 +47,7 @@ impl Worker {
             let now = clock::wall_ms();
             regained.into_iter().for_each(|path| self.local.hint(path, true, now));
         }
-        self.apply.touch();
+        self.apply.renew_all();
         self.parked.retry();
         let links: Vec<_> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
         for link in links {

@@ -103,6 +103,7 @@ impl Worker {
                 }
                 self.report_due = true;
                 self.applied_due = true;
+                numbered.iter().for_each(|(_, path)| self.apply.renew(path));
                 self.apply.touch();
                 Ok(Taken::Yes)
             }
