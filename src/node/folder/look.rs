@@ -36,7 +36,7 @@ impl Worker {
         if !looks.is_empty()
             && let Err(error) = self.setup.disk.check_marker(self.setup.folder)
         {
-            self.problem(error.to_string());
+            self.problem(crate::node::reasons(&error).join(": "));
             return Ok(());
         }
         let disk = self.setup.disk.clone();

@@ -156,7 +156,7 @@ impl Worker {
         let now = clock::wall_ms();
         let disk = self.setup.disk.clone();
         if let Err(error) = disk.check_marker(self.setup.folder) {
-            self.problem(error.to_string());
+            self.problem(crate::node::reasons(&error).join(": "));
             actions.into_iter().for_each(|(action, _)| self.apply.failed(action.name, now));
             return Ok(());
         }
@@ -214,7 +214,9 @@ impl Worker {
 
     fn put_off(&mut self, action: &Action, error: &DiskError, now: u64) {
         warn!(folder = %self.setup.name, name = %action.name, %error, "cannot be placed; tried again by itself");
-        self.problem(format!("cannot write {}: {error}", action.name));
+        // Without the name of the file written aside, which is another one at each try.
+        let why = if error.is_full() { "the disk is full".to_owned() } else { error.cause().to_string() };
+        self.problem(format!("cannot write {}: {why}", action.name));
         self.apply.failed(action.name.clone(), now);
     }
 
