@@ -7,6 +7,7 @@ pub mod conflict;
 pub mod fetch;
 pub mod index;
 pub mod local_only;
+pub mod outage;
 pub mod reconcile;
 pub mod rejudge;
 pub mod replica;

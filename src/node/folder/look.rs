@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::FolderEvent;
 use super::local::Look as Due;
 use super::worker::{NOTE_TIME, TurnError, Worker};
 use crate::base::{FileInfo, Kind, RelPath};
 use crate::logic::sync::index::{Index, IndexError, Look, Walk};
+use crate::logic::sync::outage;
 use crate::logic::sync::replica::{self, Author, Found, Seen};
 use crate::logic::sync::scan::{Candidate, Join, is_as_known};
 use crate::shell::disk::chunk::{self, ReadError};
@@ -164,9 +165,18 @@ impl Worker {
         }
     }
 
-    fn sign(&mut self, found: Vec<Found>, lists: Vec<(RelPath, ChunkList)>) -> Result<(), TurnError> {
+    fn sign(&mut self, mut found: Vec<Found>, lists: Vec<(RelPath, ChunkList)>) -> Result<(), TurnError> {
         if found.is_empty() {
             return Ok(());
+        }
+        if let Some(since_ms) = self.outage_ms {
+            let own = self.writer.node;
+            let back;
+            (found, back) = self.setup.store.write(true, |index| outage::bring_back(index, found, own, since_ms))?;
+            if back > 0 {
+                info!(folder = %self.setup.name, back, "saved shortly before this machine went down: brought back from the others");
+                self.apply.touch();
+            }
         }
         let now = clock::wall_ms();
         let names: Vec<RelPath> = found.iter().map(|found| found.path.clone()).collect();

@@ -19,9 +19,9 @@ use super::rules::NOTE_COMPLETE;
 use super::{FolderEvent, Said, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
-use crate::logic::sync::index::{IndexError, Look, Totals};
-use crate::logic::sync::replica;
+use crate::logic::sync::index::{Index, IndexError, Look, Totals};
 use crate::logic::sync::selection::Selection;
+use crate::logic::sync::{outage, replica};
 use crate::node::mesh::FolderRules;
 use crate::shell::disk::watch::{Hint, Watch, WatchError};
 use crate::shell::disk::{DiskError, chunk, versions};
@@ -48,6 +48,9 @@ pub(super) const NOTE_INCARNATION: &str = "incarnation";
 /// Note in the index: the last hybrid time given out, milliseconds.
 pub(super) const NOTE_TIME: &str = "time";
 
+/// Note in the index: the start of the machine in which this node runs; empty once it ended as it should.
+const NOTE_BOOT: &str = "boot";
+
 /// Why a turn could not be finished. Nothing of the interrupted step is in the index.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TurnError {
@@ -63,6 +66,8 @@ pub(super) struct Worker {
     pub(super) complete: bool,
     /// Whether everything on the disk was looked at since the start.
     pub(super) looked: bool,
+    /// The machine went down under the node, and what it announced since this time may not have reached its disk.
+    pub(super) outage_ms: Option<u64>,
     /// How far a peer with history said that it reaches.
     pub(super) history: Option<Vec<Frontier>>,
     pub(super) clock: HlcClock,
@@ -100,7 +105,7 @@ impl Worker {
         orders: Sender<Order>,
         status: Arc<Mutex<Status>>,
     ) -> Result<Self, IndexError> {
-        let (incarnation, complete, time) = setup.store.write(true, |index| {
+        let (incarnation, complete, time, outage) = setup.store.write(true, |index| {
             let incarnation = match index.note(NOTE_INCARNATION)?.and_then(|n| n.try_into().ok()) {
                 Some(bytes) => u64::from_be_bytes(bytes),
                 None => {
@@ -113,7 +118,9 @@ impl Worker {
             if setup.begins {
                 index.put_note(NOTE_COMPLETE, &[1])?;
             }
-            Ok::<_, IndexError>((incarnation, index.note(NOTE_COMPLETE)?.is_some(), time))
+            let boot = index.note(NOTE_BOOT)?.filter(|boot| !boot.is_empty());
+            let outage = boot.is_some_and(|boot| clock::boot_id().is_some_and(|now| now.as_bytes() != boot));
+            Ok::<_, IndexError>((incarnation, index.note(NOTE_COMPLETE)?.is_some(), time, outage))
         })?;
         let rules = setup.shared.mesh.rules(setup.folder);
         let (hinted, hints) = async_channel::bounded(4096);
@@ -135,6 +142,7 @@ impl Worker {
             writer,
             complete,
             looked: false,
+            outage_ms: outage.then(|| time.saturating_sub(outage::UNFLUSHED_MS_MAX)),
             history: None,
             clock: HlcClock::starting_after(Hlc { ms: time, count: 0 }),
             rules,
@@ -176,7 +184,7 @@ impl Worker {
             let mut pushes = Vec::new();
             for event in events {
                 match event {
-                    FolderEvent::Stop => return,
+                    FolderEvent::Stop => return self.end(),
                     FolderEvent::Said(link, _) if !self.peers.is_used(&link) => {}
                     FolderEvent::Said(link, Said::Push(push)) => pushes.push((link.peer(), push)),
                     other => {
@@ -190,6 +198,17 @@ impl Worker {
                 Ok(()) => {}
                 Err(error) => self.trouble(&error),
             }
+        }
+    }
+
+    /// What was announced is on the disk when the node has ended; a power cut after that takes nothing back.
+    fn end(self) {
+        let noted = self.setup.disk.flush().map_err(TurnError::from).and_then(|()| {
+            let note = |index: &mut dyn Index| index.put_note(NOTE_BOOT, &[]);
+            if self.looked { self.setup.store.write(true, note).map_err(TurnError::from) } else { Ok(()) }
+        });
+        if let Err(error) = noted {
+            warn!(folder = %self.setup.name, %error, "what was saved last may not be on the disk");
         }
     }
 
@@ -353,8 +372,12 @@ impl Worker {
                 return self.finish_turn();
             }
             // From now on a file that equals a deleted one was put back by a user.
-            self.setup.store.write(false, |index| index.put_note(replica::SCANNED_NOTE, &[1]))?;
-            self.looked = true;
+            let boot = clock::boot_id().unwrap_or_default();
+            self.setup.store.write(true, |index| {
+                index.put_note(replica::SCANNED_NOTE, &[1])?;
+                index.put_note(NOTE_BOOT, boot.as_bytes())
+            })?;
+            (self.looked, self.outage_ms) = (true, None);
         }
         self.place_ready()?;
         let later = self.removals_ms.is_some_and(|at| at <= clock::wall_ms());
