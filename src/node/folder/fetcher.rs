@@ -110,7 +110,7 @@ impl Fetcher {
             unsent: std::collections::VecDeque::new(),
         };
         loop {
-            let now = clock::wall_ms();
+            let now = clock::boottime_ms();
             let wait_ms = if work.unsent.is_empty() {
                 work.fetch.wake_ms().map(|at| at.saturating_sub(now).max(1))
             } else {
@@ -182,7 +182,7 @@ impl Fetcher {
 
     fn answered(&self, work: &mut Work, from: NodeId, number: u64, answer: Answer, arrived: &mut Vec<Arrived>) {
         let Some((want, part)) = work.fetch.asked(from, number) else { return };
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let failure = match (part, answer) {
             (Part::Whole, Answer::Bytes(bytes)) => {
                 let bytes = bytes.into_vec();
@@ -319,7 +319,7 @@ impl Fetcher {
     }
 
     fn ask(&self, work: &mut Work) {
-        for request in work.fetch.next_requests(clock::wall_ms()) {
+        for request in work.fetch.next_requests(clock::boottime_ms()) {
             let message = Message::ContentWant(ContentWant {
                 request: request.number,
                 folder: self.folder,

@@ -121,7 +121,7 @@ impl Worker {
 
     fn read_large(&mut self, path: RelPath, info: FileInfo) {
         if self.local.reading.len() >= LARGE_MAX || self.local.reading.contains_key(&path) {
-            let now = clock::wall_ms();
+            let now = clock::boottime_ms();
             self.local.hint(path, false, now);
             return;
         }
@@ -154,7 +154,7 @@ impl Worker {
     }
 
     fn not_read(&mut self, path: RelPath, error: ReadError) {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         match error {
             ReadError::Changed(_) => self.local.again(path, now),
             ReadError::Gone => self.local.hint(path, true, now + 1),

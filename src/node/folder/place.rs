@@ -74,7 +74,7 @@ impl Worker {
             wants_waiting || (self.apply.awaits_large() && action.expected.is_some_and(|info| !is_small(info.bytes)))
         };
         let (kept, removals): (Vec<Action>, Vec<Action>) = pass.removals.into_iter().partition(may_be_source);
-        self.removals_ms = (!kept.is_empty()).then(|| clock::wall_ms() + REMOVALS_MS);
+        self.removals_ms = (!kept.is_empty()).then(|| clock::boottime_ms() + REMOVALS_MS);
         self.place(removals.into_iter().map(|action| (action, None)).collect())
     }
 
@@ -153,7 +153,7 @@ impl Worker {
         if actions.is_empty() {
             return Ok(());
         }
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let disk = self.setup.disk.clone();
         if let Err(error) = disk.check_marker(self.setup.folder) {
             self.problem(crate::node::reasons(&error).join(": "));
@@ -177,14 +177,14 @@ impl Worker {
         }
         let outcomes = commit::commit(&disk, orders);
         let store = self.setup.store.clone();
-        let now = clock::wall_ms();
+        let (now, wall) = (clock::boottime_ms(), clock::wall_ms());
         store.write(true, |index| {
             for ((action, list), outcome) in done.iter().zip(&outcomes) {
                 if let Outcome::Done { info } = outcome {
                     if let (Some(list), Some(_)) = (list, info) {
                         index.put_chunk_list(list.id(), list, &action.name)?;
                     }
-                    let recheck = info.is_some_and(|info| info.kind == Kind::File && info.may_change_unseen(now));
+                    let recheck = info.is_some_and(|info| info.kind == Kind::File && info.may_change_unseen(wall));
                     // What this node just wrote itself cannot have been changed before it had the name.
                     let recheck = recheck && matches!(action.target, Target::Meta { .. });
                     reconcile::done(index, action, *info, recheck)?;

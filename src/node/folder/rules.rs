@@ -44,7 +44,7 @@ impl Worker {
                 info!(folder = %self.setup.name, lost = done.lost.len(), back = done.back.len(), "entries were judged anew");
                 self.applied_due = true;
             }
-            let now = clock::wall_ms();
+            let now = clock::boottime_ms();
             regained.into_iter().for_each(|path| self.local.hint(path, true, now));
         }
         self.apply.renew_all();

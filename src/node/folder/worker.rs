@@ -137,7 +137,7 @@ impl Worker {
         let mut apply = Apply::default();
         apply.select(follow(&setup.store, setup.selection.clone())?);
         Ok(Self {
-            next_scan_ms: clock::wall_ms() + setup.scan_ms,
+            next_scan_ms: clock::boottime_ms() + setup.scan_ms,
             setup,
             writer,
             complete,
@@ -177,7 +177,7 @@ impl Worker {
             let (events, hints) = self.wait();
             for hint in hints {
                 match hint {
-                    Hint::Changed { path, settled } => self.local.hint(path, settled, clock::wall_ms()),
+                    Hint::Changed { path, settled } => self.local.hint(path, settled, clock::boottime_ms()),
                     Hint::Rescan(path) => self.local.look_below(path),
                 }
             }
@@ -218,7 +218,7 @@ impl Worker {
             Hint(Hint),
             Nothing,
         }
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let wake = self.wake_ms(now);
         let first = if wake.is_some_and(|at| at <= now) {
             Came::Nothing
@@ -293,7 +293,7 @@ impl Worker {
             FolderEvent::Said(link, Said::Frontiers(said)) => {
                 let from = link.peer();
                 let Self { setup, peers, .. } = self;
-                if setup.store.read(|look| peers.reported(from, &said, look, clock::wall_ms()))? {
+                if setup.store.read(|look| peers.reported(from, &said, look, clock::boottime_ms()))? {
                     // What this node said when the link came up may have come before the peer had the folder.
                     let frontiers = self.setup.store.read(|look| look.frontiers())?;
                     let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
@@ -318,7 +318,7 @@ impl Worker {
                 self.ready.extend(arrived);
             }
             FolderEvent::Unavailable(content, error) => {
-                let now = clock::wall_ms();
+                let now = clock::boottime_ms();
                 for (name, _) in self.apply.release(content) {
                     if let Some(error) = &error {
                         self.problem(format!("cannot receive {name}: {error}"));
@@ -351,11 +351,12 @@ impl Worker {
     }
 
     fn turn(&mut self, pushes: Vec<(NodeId, Box<BatchPush>)>) -> Result<(), TurnError> {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         if self.complete && now >= self.next_scan_ms {
             self.next_scan_ms = now + self.setup.scan_ms;
-            self.prune(now);
-            self.let_go(now)?;
+            let wall = clock::wall_ms();
+            self.prune(wall);
+            self.let_go(wall)?;
             self.seal();
             self.local.look_below(RelPath::root());
         }
@@ -380,8 +381,8 @@ impl Worker {
             (self.looked, self.outage_ms) = (true, None);
         }
         self.place_ready()?;
-        let later = self.removals_ms.is_some_and(|at| at <= clock::wall_ms());
-        if self.apply.is_due(clock::wall_ms()) || later {
+        let later = self.removals_ms.is_some_and(|at| at <= clock::boottime_ms());
+        if self.apply.is_due(clock::boottime_ms()) || later {
             self.plan()?;
         }
         self.finish_turn()
@@ -417,7 +418,7 @@ impl Worker {
     }
 
     fn pump(&mut self) -> Result<(), TurnError> {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let Self { setup, peers, writer, .. } = self;
         // Who lost the right to read since is sent nothing more.
         let rules = setup.shared.mesh.rules(setup.folder);
