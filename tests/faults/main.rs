@@ -19,6 +19,7 @@ mod tree;
 mod office;
 
 mod chaos;
+mod clock;
 mod disk;
 mod kill;
 mod locks;

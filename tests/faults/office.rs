@@ -97,12 +97,13 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn new(book: &Book, seed: u64, aside: &Path) -> User {
-        fs::create_dir_all(aside).expect("a directory");
         User { book: book.clone(), dice: Dice(seed), aside: aside.to_path_buf() }
     }
 
     /// Saves these bytes under a name, whole at once.
     pub(crate) fn save(&mut self, root: &Path, name: &str, bytes: &[u8]) {
+        // A power cut may have taken it back.
+        fs::create_dir_all(&self.aside).expect("a directory");
         let temporary = self.aside.join("unsaved");
         fs::write(&temporary, bytes).expect("room for a file");
         let path = root.join(name);
