@@ -11,6 +11,7 @@ pub mod history;
 pub mod ignore;
 pub mod index;
 pub mod local_only;
+pub mod outage;
 pub mod reconcile;
 pub mod rejudge;
 pub mod replica;

@@ -211,9 +211,9 @@ async fn start(options: Options) -> Result<(), Failure> {
         last_end: BTreeMap::new(),
         selection,
         wake_ms: None,
-        note_ms: clock::wall_ms() + NOTE_MS,
+        note_ms: clock::boottime_ms() + NOTE_MS,
         expiry_ms: None,
-        rotate_ms: clock::wall_ms() + ROTATE_MS,
+        rotate_ms: clock::boottime_ms() + ROTATE_MS,
         events,
         own,
     };
@@ -345,11 +345,11 @@ impl Running {
     }
 
     async fn begin(&mut self) {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let mut out = Vec::new();
         self.peering.handle_members(now, self.members(), &mut out);
         self.own_addresses(&mut out);
-        self.expiry_ms = self.next_expiry(now);
+        self.expiry_ms = self.next_expiry(clock::wall_ms());
         for (node, contact) in self.shared.mesh.record().members {
             let Some(node) = NodeId::from_hex(&node) else { continue };
             for addr in contact.addresses.iter().filter_map(|addr| addr.parse().ok()) {
@@ -360,8 +360,10 @@ impl Running {
     }
 
     async fn next(&self) -> Option<Event> {
-        let wake = [self.wake_ms, self.expiry_ms].into_iter().flatten().fold(self.note_ms, u64::min);
-        let wait = Duration::from_millis(wake.saturating_sub(clock::wall_ms()).min(NOTE_MS));
+        let wake = self.wake_ms.map_or(self.note_ms, |at| at.min(self.note_ms)).saturating_sub(clock::boottime_ms());
+        // Rules end at a time of the calendar, and the clock may be set meanwhile; all else takes its time.
+        let expiry = self.expiry_ms.map_or(wake, |at| at.saturating_sub(clock::wall_ms()));
+        let wait = Duration::from_millis(wake.min(expiry).min(NOTE_MS));
         let event = async { Some(self.events.recv().await.unwrap_or(Event::Stop)) };
         let timer = async {
             rt::sleep(wait).await;
@@ -371,7 +373,7 @@ impl Running {
     }
 
     async fn tick(&mut self) {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         if self.wake_ms.is_some_and(|at| at <= now) {
             self.wake_ms = None;
             let mut out = Vec::new();
@@ -383,8 +385,9 @@ impl Running {
             self.write_record();
             self.shared.note_counted();
         }
-        if self.expiry_ms.is_some_and(|at| at <= now) {
-            self.expiry_ms = self.next_expiry(now);
+        let wall = clock::wall_ms();
+        if self.expiry_ms.is_some_and(|at| at <= wall) {
+            self.expiry_ms = self.next_expiry(wall);
             let shared = self.shared.clone();
             rt::spawn(async move { sharing::follow_rules(&shared).await });
         }
@@ -407,7 +410,7 @@ impl Running {
     }
 
     async fn handle(&mut self, event: Event) {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let mut out = Vec::new();
         match event {
             Event::Call(Call { request, reply }) => {
@@ -489,7 +492,7 @@ impl Running {
         match change {
             Change::Statements(taken) => {
                 self.order(|_| Order::News(taken.clone()));
-                self.peering.handle_members(clock::wall_ms(), self.members(), out);
+                self.peering.handle_members(clock::boottime_ms(), self.members(), out);
                 if let Err(error) = self.shared.mesh.rotate_key() {
                     warn!(error = %reasons(&error).join(": "), "the discovery key could not be changed");
                 }
@@ -511,7 +514,7 @@ impl Running {
                 self.order(|link| if link.peer == peer { Order::Ask } else { Order::News(Vec::new()) })
             }
             Change::Key => {
-                self.peering.handle_members(clock::wall_ms(), self.members(), out);
+                self.peering.handle_members(clock::boottime_ms(), self.members(), out);
                 self.order(|_| Order::Key);
                 if let Some(mdns) = &self.mdns {
                     mdns.keys_changed().await;
@@ -530,7 +533,7 @@ impl Running {
             Ok(addresses) => {
                 let port = self.shared.port;
                 let own = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-                self.peering.handle_own_addresses(clock::wall_ms(), own, out);
+                self.peering.handle_own_addresses(clock::boottime_ms(), own, out);
             }
             Err(error) => warn!(%error, "this machine's addresses cannot be read"),
         }
@@ -553,7 +556,7 @@ impl Running {
             let _ = own.send(Event::LinkEnded(id, why)).await;
         });
         self.sessions.insert(id, OneLink { orders, sender, purpose, peer, remote });
-        self.peering.handle_link_up(clock::wall_ms(), up, out);
+        self.peering.handle_link_up(clock::boottime_ms(), up, out);
     }
 
     fn link_ended(&mut self, link: LinkId, why: &str, out: &mut Vec<Output>) {
@@ -561,7 +564,7 @@ impl Running {
             debug!(peer = %ended.peer.short(), purpose = ?ended.purpose, why, "link ended");
             self.last_end.insert(ended.peer, why.to_string());
         }
-        self.peering.handle_link_down(clock::wall_ms(), peering::LinkId(link.0), out);
+        self.peering.handle_link_down(clock::boottime_ms(), peering::LinkId(link.0), out);
     }
 
     fn order(&self, order: impl Fn(&OneLink) -> Order) {

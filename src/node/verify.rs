@@ -41,7 +41,7 @@ pub(super) async fn verify(shared: &Arc<Shared>, ask: VerifyFolders) -> Result<V
         drop(waits);
         let Checked { files, bytes, damaged, unreadable: unread } = checked.map_err(unreadable)?;
         handle.repair(damaged.clone()).await;
-        let until = clock::wall_ms() + ask.repair_ms.min(REPAIR_MS_MAX);
+        let until = clock::boottime_ms() + ask.repair_ms.min(REPAIR_MS_MAX);
         let left = repaired_until(&handle, damaged.clone(), until).await.map_err(unreadable)?;
         let text = |path: &RelPath| PathText::from_bytes(path.as_bytes());
         let listed =
@@ -74,7 +74,7 @@ async fn repaired_until(
                 left.push(one);
             }
         }
-        if left.is_empty() || clock::wall_ms() >= until {
+        if left.is_empty() || clock::boottime_ms() >= until {
             return Ok(left);
         }
         damaged = left;

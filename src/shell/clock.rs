@@ -27,6 +27,14 @@ pub fn boottime_ms() -> u64 {
     boottime_ns() / 1_000_000
 }
 
+/// Which start of the machine this is: another text after each. `None` where the kernel does not say.
+///
+/// Source: Linux `random(4)`, `/proc/sys/kernel/random/boot_id`.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

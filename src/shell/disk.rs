@@ -195,6 +195,11 @@ impl Folder {
         }
     }
 
+    /// Makes everything on the folder's file system durable, what other programs wrote too.
+    pub fn flush(&self) -> Result<(), DiskError> {
+        self.disk.flush_all().map_err(|error| DiskError::new("flush", &Place::root(), error))
+    }
+
     /// Takes the mark away: the directory is no folder of this node any more. What else is in `.lanyard/` stays.
     pub fn unmark(&self) -> Result<(), DiskError> {
         let place = marker();

@@ -258,6 +258,11 @@ impl<'lab> Host<'lab> {
         self.address.get().map(|byte| byte.to_string()).join(".")
     }
 
+    /// A path of this host as this process sees it, with what is mounted on that host alone.
+    pub(crate) fn seen(&self, path: &Path) -> PathBuf {
+        Path::new(&format!("/proc/{}/root", self.holder.pid())).join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     /// A command on this host that is not bounded: for what runs until it is ended. The child's id is the program's.
     pub(crate) fn command(&self, program: &str) -> Command {
         self.lab.enter(self.holder.pid(), &[program])

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes by the real clock")]
 
 mod lab;
+#[allow(dead_code, reason = "shared with tests/faults, which uses the rest")]
 mod node;
 mod tree;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -22,7 +22,11 @@ pub(crate) struct Node<'lab> {
     pub(crate) host: &'lab Host<'lab>,
     pub(crate) name: String,
     dir: PathBuf,
+    /// Where its home and its user's home are, as it sees them: `dir`, or a disk that only its host has.
+    place: PathBuf,
     child: Option<Child>,
+    /// What the node is started by, where it is not started by itself: a tracer, another clock.
+    pub(crate) under: Vec<String>,
     /// Runs without root's right to read what its mode forbids, as an ordinary user does.
     pub(crate) ordinary: bool,
 }
@@ -32,19 +36,37 @@ impl<'lab> Host<'lab> {
     pub(crate) fn node(&'lab self, name: &str) -> Node<'lab> {
         let dir = self.lab().dir().join(name);
         fs::create_dir_all(dir.join("user")).expect("a fresh home");
-        Node { host: self, name: name.to_owned(), dir, child: None, ordinary: false }
+        let (place, under) = (dir.clone(), Vec::new());
+        Node { host: self, name: name.to_owned(), dir, place, child: None, under, ordinary: false }
+    }
+
+    /// A fresh node whose homes lie at `place`, a directory that this host alone may see (a disk mounted there).
+    pub(crate) fn node_at(&'lab self, name: &str, place: &Path) -> Node<'lab> {
+        let mut node = self.node(name);
+        node.place = place.to_path_buf();
+        fs::create_dir_all(node.seen("")).expect("a fresh home");
+        node
     }
 }
 
 impl Node<'_> {
     /// What `--home` is given.
     pub(crate) fn home(&self) -> PathBuf {
-        self.dir.join("h")
+        self.place.join("h")
     }
 
     /// A path in the user's home directory: `~/PATH`.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.dir.join("user").join(path)
+        self.place.join("user").join(path)
+    }
+
+    /// The same path, from outside its host.
+    pub(crate) fn seen(&self, path: &str) -> PathBuf {
+        self.outside(self.path(path))
+    }
+
+    fn outside(&self, path: PathBuf) -> PathBuf {
+        if self.place == self.dir { path } else { self.host.seen(&path) }
     }
 
     /// Makes a directory in the user's home directory.
@@ -57,9 +79,9 @@ impl Node<'_> {
     pub(crate) fn start(&mut self, paths: &[&str]) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let mut command = self.host.command("setpriv");
-        command.args(self.environment()).arg(LANYARD).arg("--home").arg(self.home()).arg("up");
+        command.args(self.environment()).args(&self.under).arg(LANYARD).arg("--home").arg(self.home()).arg("up");
         command.args(paths.iter().map(|path| self.path(path)));
-        if !self.home().exists() {
+        if !self.outside(self.home()).exists() {
             command.args(["--name", &self.name]);
         }
         let log = fs::File::options().create(true).append(true).open(self.log()).expect("a log");
@@ -209,6 +231,13 @@ impl Node<'_> {
         }
     }
 
+    /// How a started node ended, once it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().expect("the node is a child of ours")?;
+        self.child = None;
+        Some(status)
+    }
+
     /// The process id of the running node.
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("the node runs").id()
@@ -237,7 +266,7 @@ impl Node<'_> {
         self.dir.join("log")
     }
 
-    fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
@@ -246,7 +275,7 @@ impl Node<'_> {
     /// Arguments of `setpriv` up to the program's own: the user's places lie in this node's directory, and nothing of the
     /// caller's environment points elsewhere.
     pub(crate) fn environment(&self) -> Vec<String> {
-        let user = self.dir.join("user");
+        let user = self.path("");
         let mut args: Vec<String> = Vec::new();
         if self.ordinary {
             args.extend(["--bounding-set", "-dac_override,-dac_read_search"].map(str::to_owned));

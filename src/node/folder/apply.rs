@@ -4,7 +4,7 @@
 //! fetcher with the names that wait for them, removals that wait for everything that appears, names that failed
 //! and are tried again later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{ContentId, FileInfo, NodeId, RelPath};
 use crate::logic::sync::ignore::Ignored;
@@ -38,6 +38,8 @@ pub(super) struct Pass {
     pub(super) removals: Vec<Action>,
     /// Whether every name that differs was planned in this pass.
     pub(super) complete: bool,
+    /// Contents that no name waits for any more.
+    pub(super) forgotten: Vec<ContentId>,
 }
 
 /// An action that needs a content.
@@ -63,6 +65,11 @@ pub(super) struct Apply {
     waiting: BTreeMap<ContentId, (usize, NodeId, Waiting)>,
     counts: [usize; 2],
     names: BTreeMap<RelPath, ContentId>,
+    /// How many names wait that are planned with this path.
+    planned: BTreeMap<RelPath, usize>,
+    /// Of those, the paths of which something new was said since: what is waited for may be wanted no more.
+    renewed: BTreeSet<RelPath>,
+    all_renewed: bool,
     later: BTreeMap<RelPath, u64>,
     cursor: Option<RelPath>,
     dirty: bool,
@@ -94,9 +101,22 @@ impl Apply {
         self.again = true;
     }
 
+    /// Something new was said of a path. Nobody may have any more what its name waits for.
+    pub(super) fn renew(&mut self, path: &RelPath) {
+        if self.planned.contains_key(path) {
+            self.renewed.insert(path.clone());
+        }
+    }
+
+    /// The same of all paths.
+    pub(super) fn renew_all(&mut self) {
+        self.all_renewed = true;
+        self.touch();
+    }
+
     /// Plans the next names; `None` where nothing has changed since the last pass.
     pub(super) fn pass(&mut self, index: &mut dyn Index, may_read: &MayReadAt<'_>) -> Result<Pass, IndexError> {
-        let mut pass = Pass::default();
+        let mut pass = Pass { forgotten: self.give_up(index)?, ..Pass::default() };
         let names = index.needs(self.cursor.as_ref(), PASS_MAX)?;
         let last_page = names.len() < PASS_MAX;
         let whole = self.cursor.is_none() && last_page;
@@ -146,6 +166,7 @@ impl Apply {
         let name = action.name.clone();
         let planned = action.copy_of.as_ref().map_or_else(|| name.clone(), |(owner, _)| owner.clone());
         self.names.insert(name.clone(), content);
+        *self.planned.entry(planned.clone()).or_default() += 1;
         if let Some((_, _, names)) = self.waiting.get_mut(&content) {
             names.push((planned, name));
             return false;
@@ -174,11 +195,50 @@ impl Apply {
     pub(super) fn release(&mut self, content: ContentId) -> Vec<(RelPath, RelPath)> {
         let Some((class, _, names)) = self.waiting.remove(&content) else { return Vec::new() };
         self.counts[class] -= 1;
-        names.iter().for_each(|(_, name)| {
-            self.names.remove(name);
-        });
+        names.iter().for_each(|(planned, name)| self.waits_no_more(planned, name));
         self.touch();
         names
+    }
+
+    fn waits_no_more(&mut self, planned: &RelPath, name: &RelPath) {
+        self.names.remove(name);
+        if let Some(count) = self.planned.get_mut(planned) {
+            *count -= 1;
+            if *count == 0 {
+                self.planned.remove(planned);
+            }
+        }
+    }
+
+    /// Names whose content is wanted no more are planned anew; returns the contents that then no name waits for.
+    fn give_up(&mut self, index: &mut dyn Index) -> Result<Vec<ContentId>, IndexError> {
+        let (renewed, all) = (std::mem::take(&mut self.renewed), std::mem::take(&mut self.all_renewed));
+        if renewed.is_empty() && !all {
+            return Ok(Vec::new());
+        }
+        let mut outdated = Vec::new();
+        for (content, (_, _, names)) in &self.waiting {
+            for (planned, name) in names.iter().filter(|(planned, _)| all || renewed.contains(planned)) {
+                let wants = |action: &Action| {
+                    action.name == *name && action.target.content().is_some_and(|(wanted, _)| wanted == *content)
+                };
+                if !reconcile::plan(index, planned)?.iter().any(wants) {
+                    outdated.push((*content, planned.clone(), name.clone()));
+                }
+            }
+        }
+        let mut forgotten = Vec::new();
+        for (content, planned, name) in outdated {
+            self.waits_no_more(&planned, &name);
+            let Some((class, _, names)) = self.waiting.get_mut(&content) else { continue };
+            names.retain(|(_, waiting)| *waiting != name);
+            if names.is_empty() {
+                self.counts[*class] -= 1;
+                self.waiting.remove(&content);
+                forgotten.push(content);
+            }
+        }
+        Ok(forgotten)
     }
 
     /// An action failed: its name is planned again later.

@@ -31,6 +31,8 @@ pub(super) enum Order {
     Want(Want, NodeId),
     /// Get this for who waits at the channel, if it can be had now. The node is as in `Want`.
     Seek(Want, NodeId, Sender<Reply>),
+    /// No name waits for this any more.
+    Forget(ContentId),
     /// A peer can be asked over this connection.
     PeerUp(LinkSender, u64),
     /// It cannot any more.
@@ -132,7 +134,7 @@ impl Fetcher {
             deferred: Vec::new(),
         };
         loop {
-            let now = clock::wall_ms();
+            let now = clock::boottime_ms();
             let wait_ms = if work.unsent.is_empty() {
                 work.fetch.wake_ms().map(|at| at.saturating_sub(now).max(1))
             } else {
@@ -183,6 +185,14 @@ impl Fetcher {
                 work.seekers.insert(want.content, reply);
                 self.want(work, &want, arrived);
             }
+            Order::Forget(content) => {
+                work.fetch.forget(content);
+                work.authors.remove(&content);
+                if let Some(Assembly { partial, .. }) = work.assemblies.remove(&content) {
+                    // What cannot be removed now is removed when it is old.
+                    let _ = partial.discard();
+                }
+            }
             Order::PeerUp(link, turn) => {
                 let newest = work.turns.entry(link.peer()).or_default();
                 if turn < *newest {
@@ -222,7 +232,7 @@ impl Fetcher {
 
     fn answered(&self, work: &mut Work, from: NodeId, number: u64, answer: Answer, arrived: &mut Vec<Arrived>) {
         let Some((want, part)) = work.fetch.asked(from, number) else { return };
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let failure = match (part, answer) {
             (Part::Whole, Answer::Bytes(bytes)) => {
                 let bytes = bytes.into_vec();
@@ -389,7 +399,7 @@ impl Fetcher {
     }
 
     fn ask(&self, work: &mut Work) {
-        for request in work.fetch.next_requests(clock::wall_ms()) {
+        for request in work.fetch.next_requests(clock::boottime_ms()) {
             let message = Message::ContentWant(ContentWant {
                 request: request.number,
                 folder: self.folder,

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::FolderEvent;
 use super::local::Look as Due;
@@ -11,6 +11,7 @@ use crate::base::path::IGNORE_FILE;
 use crate::base::{FileInfo, Kind, RelPath};
 use crate::logic::sync::ignore::{self, Ignored};
 use crate::logic::sync::index::{Index, IndexError, Look, Walk};
+use crate::logic::sync::outage;
 use crate::logic::sync::replica::{self, Author, Found, Seen};
 use crate::logic::sync::scan::{Candidate, Join, is_as_known};
 use crate::shell::disk::chunk::{self, ReadError};
@@ -38,7 +39,7 @@ impl Worker {
         if !looks.is_empty()
             && let Err(error) = self.setup.disk.check_marker(self.setup.folder)
         {
-            self.problem(error.to_string());
+            self.problem(crate::node::reasons(&error).join(": "));
             return Ok(());
         }
         let disk = self.setup.disk.clone();
@@ -167,7 +168,7 @@ impl Worker {
 
     fn read_large(&mut self, path: RelPath, info: FileInfo) {
         if self.local.reading.len() >= LARGE_MAX || self.local.reading.contains_key(&path) {
-            let now = clock::wall_ms();
+            let now = clock::boottime_ms();
             self.local.hint(path, false, now);
             return;
         }
@@ -200,7 +201,7 @@ impl Worker {
     }
 
     fn not_read(&mut self, path: RelPath, error: ReadError) {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         match error {
             ReadError::Changed(_) => self.local.again(path, now),
             ReadError::Gone => self.local.hint(path, true, now + 1),
@@ -211,9 +212,18 @@ impl Worker {
         }
     }
 
-    pub(super) fn sign(&mut self, found: Vec<Found>, lists: Vec<(RelPath, ChunkList)>) -> Result<(), TurnError> {
+    pub(super) fn sign(&mut self, mut found: Vec<Found>, lists: Vec<(RelPath, ChunkList)>) -> Result<(), TurnError> {
         if found.is_empty() {
             return Ok(());
+        }
+        if let Some(since_ms) = self.outage_ms {
+            let own = self.writer.node;
+            let back;
+            (found, back) = self.setup.store.write(true, |index| outage::bring_back(index, found, own, since_ms))?;
+            if back > 0 {
+                info!(folder = %self.setup.name, back, "saved shortly before this machine went down: brought back from the others");
+                self.apply.touch();
+            }
         }
         let now = clock::wall_ms();
         let names: Vec<RelPath> = found.iter().map(|found| found.path.clone()).collect();
@@ -249,6 +259,7 @@ impl Worker {
         })?;
         if !signed.is_empty() {
             debug!(folder = %setup.name, batches = signed.len(), "signed");
+            names.iter().for_each(|name| self.apply.renew(name));
             self.apply.touch();
         }
         self.note_local_only(&local_only);

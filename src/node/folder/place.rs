@@ -60,6 +60,7 @@ impl Worker {
             complete = pass.complete,
             "planned"
         );
+        self.unsent.extend(pass.forgotten.into_iter().map(Order::Forget));
         let mut placed: Vec<Ready> = pass.now.into_iter().map(|a| (a, None)).collect();
         let mut wants_waiting = !pass.complete;
         let mut bytes = 0;
@@ -87,7 +88,7 @@ impl Worker {
         self.place(placed)?;
         // What appears may still be copied from what goes: removals come last. Of many, what appears may not have been
         // heard of yet.
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let since = *self.removals_since_ms.get_or_insert(now);
         let more_comes = pass.removals.len() >= REMOVALS_MANY
             && now < self.took_ms + REMOVALS_QUIET_MS
@@ -98,7 +99,7 @@ impl Worker {
                 || (self.apply.awaits_large() && action.expected.is_some_and(|info| !is_small(info.bytes)))
         };
         let (kept, removals): (Vec<Action>, Vec<Action>) = pass.removals.into_iter().partition(may_be_source);
-        self.removals_ms = (!kept.is_empty()).then(|| clock::wall_ms() + REMOVALS_MS);
+        self.removals_ms = (!kept.is_empty()).then(|| clock::boottime_ms() + REMOVALS_MS);
         if kept.is_empty() {
             self.removals_since_ms = None;
         }
@@ -182,10 +183,10 @@ impl Worker {
         if actions.is_empty() {
             return Ok(());
         }
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let disk = self.setup.disk.clone();
         if let Err(error) = disk.check_marker(self.setup.folder) {
-            self.problem(error.to_string());
+            self.problem(crate::node::reasons(&error).join(": "));
             actions.into_iter().for_each(|(action, _)| self.apply.failed(action.name, now));
             return Ok(());
         }
@@ -210,14 +211,14 @@ impl Worker {
         }
         let outcomes = commit::commit(&disk, orders);
         let store = self.setup.store.clone();
-        let now = clock::wall_ms();
+        let (now, wall) = (clock::boottime_ms(), clock::wall_ms());
         store.write(true, |index| {
             for ((action, list), outcome) in done.iter().zip(&outcomes) {
                 if let Outcome::Done { info } = outcome {
                     if let (Some(list), Some(_)) = (list, info) {
                         index.put_chunk_list(list.id(), list, &action.name)?;
                     }
-                    let recheck = info.is_some_and(|info| info.kind == Kind::File && info.may_change_unseen(now));
+                    let recheck = info.is_some_and(|info| info.kind == Kind::File && info.may_change_unseen(wall));
                     // What this node just wrote itself cannot have been changed before it had the name.
                     let recheck = recheck && matches!(action.target, Target::Meta { .. });
                     reconcile::done(index, action, *info, recheck)?;
@@ -260,7 +261,9 @@ impl Worker {
             return self.pause(error, now);
         }
         warn!(folder = %self.setup.name, name = %action.name, %error, "cannot be placed; tried again by itself");
-        self.problem(format!("cannot write {}: {error}", action.name));
+        // Without the name of the file written aside, which is another one at each try.
+        let why = if error.is_full() { "the disk is full".to_owned() } else { error.cause().to_string() };
+        self.problem(format!("cannot write {}: {why}", action.name));
         self.apply.failed(action.name.clone(), now);
     }
 

@@ -62,7 +62,7 @@ impl Worker {
         }
         let outcomes = commit::commit(&disk, orders);
         let (mut found, mut lists, mut results) = (Vec::new(), Vec::new(), Vec::new());
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         for ((path, what, list), outcome) in made.into_iter().zip(outcomes) {
             results.push(match outcome {
                 Outcome::Done { info } => {

@@ -26,7 +26,7 @@ impl Worker {
     pub(super) fn take_back(&mut self, path: &RelPath) -> Result<Vec<RelPath>, TurnError> {
         let store = self.setup.store.clone();
         let names = store.write(true, |index| local_only::take_back(index, path))?;
-        self.apply.touch();
+        self.apply.renew_all();
         Ok(names)
     }
 }

@@ -45,10 +45,11 @@ impl Worker {
                 info!(folder = %self.setup.name, lost = done.lost.len(), back = done.back.len(), "entries were judged anew");
                 self.applied_due = true;
             }
-            let now = clock::wall_ms();
+            let now = clock::boottime_ms();
             regained.into_iter().for_each(|path| self.local.hint(path, true, now));
         }
         self.follow_verdicts()?;
+        self.apply.renew_all();
         self.parked.retry();
         let links: Vec<_> = self.peers.iter().map(|(_, peer)| peer.link.clone()).collect();
         for link in links {

@@ -18,7 +18,7 @@ use crate::wire::statement::Frontier;
 
 impl Worker {
     pub(super) fn take(&mut self, pushes: Vec<(NodeId, Box<BatchPush>)>) -> Result<(), TurnError> {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let mut queue: VecDeque<_> = pushes.into();
         queue.extend(self.parked.due());
         if queue.is_empty() && self.parked.wake_ms().is_none_or(|at| at > now) {
@@ -96,14 +96,14 @@ impl Worker {
                         self.refused_entry(author, from, path);
                     }
                 }
-                let now = clock::wall_ms();
-                self.clock.observe(time, now);
+                self.clock.observe(time, clock::wall_ms());
                 if let Some(arrival) = index.arrival_count()?.checked_sub(1) {
-                    self.peers.arrived(arrival, now);
+                    self.peers.arrived(arrival, clock::boottime_ms());
                 }
-                self.took_ms = now;
+                self.took_ms = clock::boottime_ms();
                 self.report_due = true;
                 self.applied_due = true;
+                numbered.iter().for_each(|(_, path)| self.apply.renew(path));
                 self.apply.touch();
                 Ok(Taken::Yes)
             }

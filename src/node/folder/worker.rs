@@ -22,7 +22,8 @@ use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::guard::Guard;
 use crate::logic::sync::ignore::Ignored;
-use crate::logic::sync::index::{IndexError, Look, Totals};
+use crate::logic::sync::index::{Index, IndexError, Look, Totals};
+use crate::logic::sync::outage;
 use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
 use crate::node::mesh::FolderRules;
@@ -50,6 +51,9 @@ pub(super) const NOTE_INCARNATION: &str = "incarnation";
 /// Note in the index: the last hybrid time given out, milliseconds.
 pub(super) const NOTE_TIME: &str = "time";
 
+/// Note in the index: the start of the machine in which this node runs; empty once it ended as it should.
+const NOTE_BOOT: &str = "boot";
+
 /// Why a turn could not be finished. Nothing of the interrupted step is in the index.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TurnError {
@@ -65,6 +69,8 @@ pub(super) struct Worker {
     pub(super) complete: bool,
     /// Whether everything on the disk was looked at since the start.
     pub(super) looked: bool,
+    /// The machine went down under the node, and what it announced since this time may not have reached its disk.
+    pub(super) outage_ms: Option<u64>,
     /// How far a peer with history said that it reaches.
     pub(super) history: Option<Vec<Frontier>>,
     pub(super) clock: HlcClock,
@@ -114,7 +120,7 @@ impl Worker {
         orders: Sender<Order>,
         status: Arc<Mutex<Status>>,
     ) -> Result<Self, IndexError> {
-        let (incarnation, complete, time) = setup.store.write(true, |index| {
+        let (incarnation, complete, time, outage) = setup.store.write(true, |index| {
             let incarnation = match index.note(NOTE_INCARNATION)?.and_then(|n| n.try_into().ok()) {
                 Some(bytes) => u64::from_be_bytes(bytes),
                 None => {
@@ -127,7 +133,9 @@ impl Worker {
             if setup.begins {
                 index.put_note(NOTE_COMPLETE, &[1])?;
             }
-            Ok::<_, IndexError>((incarnation, index.note(NOTE_COMPLETE)?.is_some(), time))
+            let boot = index.note(NOTE_BOOT)?.filter(|boot| !boot.is_empty());
+            let outage = boot.is_some_and(|boot| clock::boot_id().is_some_and(|now| now.as_bytes() != boot));
+            Ok::<_, IndexError>((incarnation, index.note(NOTE_COMPLETE)?.is_some(), time, outage))
         })?;
         let rules = setup.shared.mesh.rules(setup.folder);
         let (hinted, hints) = async_channel::bounded(4096);
@@ -146,11 +154,12 @@ impl Worker {
         let mut apply = Apply::default();
         apply.select(follow(&setup.store, setup.selection.clone())?);
         Ok(Self {
-            next_scan_ms: clock::wall_ms() + setup.scan_ms,
+            next_scan_ms: clock::boottime_ms() + setup.scan_ms,
             setup,
             writer,
             complete,
             looked: false,
+            outage_ms: outage.then(|| time.saturating_sub(outage::UNFLUSHED_MS_MAX)),
             history: None,
             clock: HlcClock::starting_after(Hlc { ms: time, count: 0 }),
             rules,
@@ -191,14 +200,14 @@ impl Worker {
             let (events, hints) = self.wait();
             for hint in hints {
                 match hint {
-                    Hint::Changed { path, settled } => self.local.hint(path, settled, clock::wall_ms()),
+                    Hint::Changed { path, settled } => self.local.hint(path, settled, clock::boottime_ms()),
                     Hint::Rescan(path) => self.local.look_below(path),
                 }
             }
             let mut pushes = Vec::new();
             for event in events {
                 match event {
-                    FolderEvent::Stop => return,
+                    FolderEvent::Stop => return self.end(),
                     FolderEvent::Said(link, _) if !self.peers.is_used(&link) => {}
                     FolderEvent::Said(link, Said::Push(push)) => pushes.push((link.peer(), push)),
                     other => {
@@ -215,13 +224,24 @@ impl Worker {
         }
     }
 
+    /// What was announced is on the disk when the node has ended; a power cut after that takes nothing back.
+    fn end(self) {
+        let noted = self.setup.disk.flush().map_err(TurnError::from).and_then(|()| {
+            let note = |index: &mut dyn Index| index.put_note(NOTE_BOOT, &[]);
+            if self.looked { self.setup.store.write(true, note).map_err(TurnError::from) } else { Ok(()) }
+        });
+        if let Err(error) = noted {
+            warn!(folder = %self.setup.name, %error, "what was saved last may not be on the disk");
+        }
+    }
+
     fn wait(&mut self) -> (Vec<FolderEvent>, Vec<Hint>) {
         enum Came {
             Event(Option<FolderEvent>),
             Hint(Hint),
             Nothing,
         }
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let wake = self.wake_ms(now);
         let first = if wake.is_some_and(|at| at <= now) {
             Came::Nothing
@@ -299,7 +319,7 @@ impl Worker {
             FolderEvent::Said(link, Said::Frontiers(said)) => {
                 let from = link.peer();
                 let Self { setup, peers, .. } = self;
-                if setup.store.read(|look| peers.reported(from, &said, look, clock::wall_ms()))? {
+                if setup.store.read(|look| peers.reported(from, &said, look, clock::boottime_ms()))? {
                     // What this node said when the link came up may have come before the peer had the folder.
                     let frontiers = self.setup.store.read(|look| look.frontiers())?;
                     let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
@@ -324,7 +344,7 @@ impl Worker {
                 self.ready.extend(arrived);
             }
             FolderEvent::Unavailable(content, error) => {
-                let now = clock::wall_ms();
+                let now = clock::boottime_ms();
                 let full = error.as_ref().filter(|error| matches!(error, DiskError::Full { .. }));
                 if let Some(error) = full {
                     self.pause(error, now);
@@ -370,11 +390,12 @@ impl Worker {
     }
 
     fn turn(&mut self, pushes: Vec<(NodeId, Box<BatchPush>)>) -> Result<(), TurnError> {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         if self.complete && now >= self.next_scan_ms {
             self.next_scan_ms = now + self.setup.scan_ms;
-            self.prune(now);
-            self.let_go(now)?;
+            let wall = clock::wall_ms();
+            self.prune(wall);
+            self.let_go(wall)?;
             self.seal();
             self.local.look_below(RelPath::root());
         }
@@ -391,9 +412,13 @@ impl Worker {
                 return self.finish_turn();
             }
             // From now on a file that equals a deleted one was put back by a user.
-            self.setup.store.write(false, |index| index.put_note(replica::SCANNED_NOTE, &[1]))?;
-            self.looked = true;
-            self.prune(now);
+            let boot = clock::boot_id().unwrap_or_default();
+            self.setup.store.write(true, |index| {
+                index.put_note(replica::SCANNED_NOTE, &[1])?;
+                index.put_note(NOTE_BOOT, boot.as_bytes())
+            })?;
+            (self.looked, self.outage_ms) = (true, None);
+            self.prune(clock::wall_ms());
         }
         if self.is_paused(now) {
             return self.finish_turn();
@@ -403,11 +428,11 @@ impl Worker {
             self.apply.touch();
         }
         self.place_ready()?;
-        let later = self.removals_ms.is_some_and(|at| at <= clock::wall_ms());
-        if self.apply.is_due(clock::wall_ms()) || later {
+        let later = self.removals_ms.is_some_and(|at| at <= clock::boottime_ms());
+        if self.apply.is_due(clock::boottime_ms()) || later {
             self.plan()?;
         }
-        if tried_again && !self.is_paused(clock::wall_ms()) {
+        if tried_again && !self.is_paused(clock::boottime_ms()) {
             // A content that is still being fetched says by itself when there is no room.
             self.pause_until_ms = None;
         }
@@ -436,7 +461,7 @@ impl Worker {
     }
 
     fn pump(&mut self) -> Result<(), TurnError> {
-        let now = clock::wall_ms();
+        let now = clock::boottime_ms();
         let Self { setup, peers, writer, .. } = self;
         // Who lost the right to read since is sent nothing more.
         let rules = setup.shared.mesh.rules(setup.folder);

@@ -264,7 +264,13 @@ impl Commit<'_> {
             return failed("replace", target, error, staged);
         }
         match look(self.folder, &version) {
-            Ok(Some(out)) if is_same(old, &out) => self.placed(target, staged),
+            Ok(Some(out)) if is_same(old, &out) => {
+                if out.kind == Kind::File {
+                    // Its user's program may not have flushed it, and now it may be the only place that has it.
+                    self.touched.insert(version);
+                }
+                self.placed(target, staged)
+            }
             Ok(_) => self.undo(target, &version, staged),
             Err(error) => {
                 staged.forget();
@@ -331,7 +337,12 @@ impl Commit<'_> {
         };
         self.touched.insert(target.parent());
         match look(self.folder, &version) {
-            Ok(Some(out)) if is_same(&old, &out) => Taken::Out,
+            Ok(Some(out)) if is_same(&old, &out) => {
+                if out.kind == Kind::File {
+                    self.touched.insert(version);
+                }
+                Taken::Out
+            }
             _ => {
                 // A local edit. If its name was taken again meanwhile, it stays a version.
                 let _ = self.folder.disk.rename(&version, target, Rename::NoReplace);

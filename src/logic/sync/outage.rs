@@ -1,0 +1,125 @@
+//! What a machine that went down without warning took back of the changes that this node had announced.
+//!
+//! A program's save reaches the disk some time after it reaches this node, and a power cut in between leaves the name
+//! missing, shorter, or as it was before. Such a state is nobody's edit: announced, it would undo the change everywhere.
+//! So at the first look after such a start, what this node announced shortly before and what is now less than that is
+//! noted as it is on the disk and brought back from the peers. What is there instead goes to the kept versions.
+
+use super::index::{Index, OnDisk, PathRecord, Result};
+use super::reconcile;
+use super::replica::Found;
+use crate::base::{NodeId, VersionVector};
+use crate::wire::batch::What;
+
+/// How long before the end of its log what a node announced may not have reached its disk. Linux writes after half a
+/// minute at the latest, with laptop mode after ten minutes.
+pub const UNFLUSHED_MS_MAX: u64 = 10 * 60 * 1000;
+
+/// Whether what was found is a change of this node's that did not reach the disk, rather than a new one.
+fn is_taken_back(record: &PathRecord, found: &Found, own: NodeId, since_ms: u64) -> bool {
+    let recent = |head: &&super::index::Head| head.id.writer.node == own && head.salted.entry.time.ms >= since_ms;
+    let Some(announced) = record.heads.iter().find(recent) else { return false };
+    match (&record.disk, &found.seen) {
+        (Some(_), None) => true,
+        (Some(disk), Some(seen)) => {
+            let less = seen.info.bytes < disk.info.bytes || seen.info.mtime <= disk.info.mtime;
+            disk.what != seen.what && matches!(seen.what, What::File { .. }) && less
+        }
+        // Removed, and back: nothing has touched it since before its removal was announced.
+        (None, Some(seen)) => !announced.is_live() && seen.info.ctime.to_ms() < announced.salted.entry.time.ms,
+        (None, None) => false,
+    }
+}
+
+/// Notes of each thing found that is such a change, that it is to be brought back; returns the others, and how many
+/// these were.
+pub fn bring_back(index: &mut dyn Index, found: Vec<Found>, own: NodeId, since_ms: u64) -> Result<(Vec<Found>, usize)> {
+    let count = found.len();
+    let mut others = Vec::with_capacity(count);
+    for found in found {
+        let mut record = index.path(&found.path)?.unwrap_or_default();
+        if !is_taken_back(&record, &found, own, since_ms) {
+            others.push(found);
+            continue;
+        }
+        let version = VersionVector::default();
+        record.disk = found.seen.map(|seen| OnDisk { info: seen.info, what: seen.what, version, recheck: false });
+        index.put_path(&found.path, &record)?;
+        reconcile::mark(index, &found.path)?;
+    }
+    let back = count - others.len();
+    Ok((others, back))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::{EntryId, Head};
+    use super::super::replica::Seen;
+    use super::*;
+    use crate::base::{ContentId, FileInfo, FileTime, Hlc, Kind, RelPath, Writer};
+    use crate::wire::batch::{Entry, Salted};
+
+    const OWN: NodeId = NodeId([1; 32]);
+    const SINCE_MS: u64 = 50_000;
+
+    fn info(bytes: u64, secs: i64) -> FileInfo {
+        let time = FileTime { secs, nanos: 0 };
+        FileInfo { kind: Kind::File, bytes, mode: 0o644, mtime: time, ctime: time, inode: 7 }
+    }
+
+    fn file(n: u8, bytes: u64) -> What {
+        What::File { bytes, content: ContentId([n; 32]) }
+    }
+
+    fn path() -> RelPath {
+        RelPath::new("report.odt").expect("valid")
+    }
+
+    /// Announced by this node at 60 s, when the file on the disk was of that second.
+    fn announced(node: NodeId, what: What) -> PathRecord {
+        let writer = Writer { node, incarnation: 1 };
+        let version = VersionVector::default();
+        let entry = Entry::new(path(), what.clone(), 0, FileTime::default(), Hlc { ms: 60_000, count: 0 }, version);
+        let head = Head { id: EntryId { writer, seq: 1 }, salted: Salted { salt: [0; 16], entry } };
+        let on_disk =
+            |bytes| OnDisk { info: info(bytes, 60), what: what.clone(), version: Default::default(), recheck: false };
+        let disk = if let What::File { bytes, .. } = what { Some(on_disk(bytes)) } else { None };
+        PathRecord { heads: vec![head], disk, ..PathRecord::default() }
+    }
+
+    fn found(seen: Option<(What, FileInfo)>) -> Found {
+        Found { path: path(), seen: seen.map(|(what, info)| Seen { info, what, recheck: false }) }
+    }
+
+    fn back(record: &PathRecord, found: &Found) -> bool {
+        is_taken_back(record, found, OWN, SINCE_MS)
+    }
+
+    #[test]
+    fn what_is_missing_shorter_or_older_than_announced_was_taken_back() {
+        let record = announced(OWN, file(1, 100));
+        assert!(back(&record, &found(None)));
+        assert!(back(&record, &found(Some((file(2, 0), info(0, 61))))));
+        assert!(back(&record, &found(Some((file(2, 500), info(500, 40))))));
+    }
+
+    #[test]
+    fn what_was_edited_since_or_is_as_announced_was_not() {
+        let record = announced(OWN, file(1, 100));
+        assert!(!back(&record, &found(Some((file(2, 120), info(120, 61))))));
+        assert!(!back(&record, &found(Some((file(1, 100), info(100, 40))))));
+    }
+
+    #[test]
+    fn a_removed_file_that_is_back_as_it_was_is_removed_again_and_one_made_since_is_new() {
+        let record = announced(OWN, What::Tombstone { deleted: None });
+        assert!(back(&record, &found(Some((file(1, 100), info(100, 40))))));
+        assert!(!back(&record, &found(Some((file(1, 100), info(100, 61))))));
+    }
+
+    #[test]
+    fn what_others_announced_or_this_node_long_ago_is_on_the_disk() {
+        assert!(!back(&announced(NodeId([2; 32]), file(1, 100)), &found(None)));
+        assert!(!is_taken_back(&announced(OWN, file(1, 100)), &found(None), OWN, 60_001));
+    }
+}
