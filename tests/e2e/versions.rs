@@ -202,6 +202,36 @@ fn what_cannot_be_brought_back_is_named_and_the_rest_is_done() {
 }
 
 #[test]
+fn a_machine_that_was_away_does_not_take_an_older_version_for_the_one_it_missed() {
+    let Some(lab) = Lab::open("restore-away") else { return };
+    let (h1, h2) = (lab.host(), lab.host());
+    let (a, mut b) = pair(&lab, (h1.node("front-desk"), h2.node("laptop")), |root| {
+        fs::write(root.join("plan"), "first").expect("a file");
+    });
+    settle([&a, &b]);
+    let at_first = now();
+    b.stop();
+    let save = |text: &str, known: usize| {
+        fs::write(a.path("Shared/plan"), text).expect("a file");
+        eventually("it was seen", CONVERGE_MAX, || {
+            let found = versions(&a, "Shared/plan").len();
+            if found == known { Ok(()) } else { Err(format!("{found}")) }
+        });
+    };
+    save("second", 1);
+    let at_second = now();
+    save("third", 2);
+    b.up(&[]);
+    settle([&a, &b]);
+
+    let said = b.lanyard(&["restore", "Shared/plan", "--at", &at_second]).exits(1).names("plan");
+    assert!(said.stderr.contains("not known here what it was then"), "{said}");
+    assert_eq!(text(&b.path("Shared/plan")), "third");
+    b.lanyard(&["restore", "Shared/plan", "--at", &at_first]).ok();
+    assert_eq!(text(&b.path("Shared/plan")), "first");
+}
+
+#[test]
 fn bad_input_and_missing_rights_change_nothing_and_say_so() {
     let Some(lab) = Lab::open("restore-bad") else { return };
     let (h1, h2) = (lab.host(), lab.host());

@@ -119,7 +119,8 @@ struct Above {
 
 /// Plans how `top` and all below it become what they were at `at_ms`.
 pub fn plan(look: &(impl Look + ?Sized), top: &RelPath, at_ms: u64, place: Where<'_>) -> Result<Plan> {
-    let mut walk = Planning { plan: Plan::default(), above: Vec::new(), young: BTreeMap::new() };
+    let mut walk =
+        Planning { plan: Plan::default(), above: Vec::new(), later: BTreeMap::new(), known_ms: BTreeMap::new() };
     let mut from = Some(top.clone());
     while let Some(start) = from.take() {
         let mut page: Vec<(RelPath, PathRecord)> = Vec::new();
@@ -140,9 +141,10 @@ pub fn plan(look: &(impl Look + ?Sized), top: &RelPath, at_ms: u64, place: Where
         }
     }
     walk.leave(None);
-    let Planning { mut plan, young, .. } = walk;
-    let doubtful = doubtful(look, &young)?;
+    let Planning { mut plan, later, known_ms, .. } = walk;
+    let doubtful = doubtful(look, later, &known_ms, at_ms)?;
     plan.removals.retain(|step| !doubtful.contains(&step.path));
+    plan.puts.retain(|step| !doubtful.contains(&step.path));
     plan.removals.sort_by(|a, b| b.path.cmp(&a.path));
     plan.puts.sort_by(|a, b| a.path.cmp(&b.path));
     plan.unknown.extend(doubtful);
@@ -155,18 +157,33 @@ pub fn plan(look: &(impl Look + ?Sized), top: &RelPath, at_ms: u64, place: Where
     Ok(plan)
 }
 
-/// Names of whose past a part is missing: something was there that a later entry replaced.
-fn doubtful(look: &(impl Look + ?Sized), young: &BTreeMap<EntryId, RelPath>) -> Result<BTreeSet<RelPath>> {
+/// Names of whose past the part is missing that matters: an entry that a later one superseded, signed up to the moment, but
+/// after what is known of it. When it was signed its batch says, which is kept.
+fn doubtful(
+    look: &(impl Look + ?Sized),
+    later: BTreeMap<EntryId, RelPath>,
+    known_ms: &BTreeMap<RelPath, u64>,
+    at_ms: u64,
+) -> Result<BTreeSet<RelPath>> {
     let mut doubtful = BTreeSet::new();
-    if young.is_empty() {
-        return Ok(doubtful);
-    }
-    for missing in look.superseded_by(&young.keys().copied().collect())? {
-        if let Some(HoleReason::Superseded(writer, seq)) = look.hole(missing)?
-            && let Some(path) = young.get(&EntryId { writer, seq })
-        {
-            doubtful.insert(path.clone());
+    let mut names = later.clone();
+    let mut ends: BTreeSet<EntryId> = later.into_keys().collect();
+    // What superseded an entry can be missing itself: back from link to link.
+    while !ends.is_empty() {
+        let mut found = BTreeSet::new();
+        for missing in look.superseded_by(&ends)? {
+            let Some(HoleReason::Superseded(writer, seq)) = look.hole(missing)? else { continue };
+            let Some(path) = names.get(&EntryId { writer, seq }).cloned() else { continue };
+            if names.insert(missing, path.clone()).is_none() {
+                found.insert(missing);
+            }
+            let signed_ms = look.batch_of(missing)?.map(|(_, batch)| batch.header().time.ms);
+            let known = known_ms.get(&path).copied().unwrap_or(0);
+            if signed_ms.is_none_or(|signed| signed > known && signed <= at_ms) {
+                doubtful.insert(path);
+            }
         }
+        ends = found;
     }
     Ok(doubtful)
 }
@@ -174,16 +191,22 @@ fn doubtful(look: &(impl Look + ?Sized), young: &BTreeMap<EntryId, RelPath>) -> 
 struct Planning {
     plan: Plan,
     above: Vec<Above>,
-    /// Entries of names of which nothing is known up to the moment.
-    young: BTreeMap<EntryId, RelPath>,
+    /// Entries signed after the moment, with their names.
+    later: BTreeMap<EntryId, RelPath>,
+    /// The time of what these names were at the moment, as far as it is known; 0 for nothing.
+    known_ms: BTreeMap<RelPath, u64>,
 }
 
 impl Planning {
     fn see(&mut self, path: RelPath, record: PathRecord, entries: &[Head], at_ms: u64, place: Where<'_>) {
         self.leave(Some(&path));
         let then = record_at(entries, at_ms);
-        if then.heads.is_empty() {
-            self.young.extend(entries.iter().map(|head| (head.id, path.clone())));
+        let later = entries.iter().filter(|head| head.salted.entry.time.ms > at_ms);
+        let before = self.later.len();
+        self.later.extend(later.map(|head| (head.id, path.clone())));
+        if self.later.len() > before {
+            let newest = then.heads.iter().map(|head| head.salted.entry.time.ms).max();
+            self.known_ms.insert(path.clone(), newest.unwrap_or(0));
         }
         let wanted = match conflict::view(&then, false).main {
             Main::Head(head) => {
@@ -241,9 +264,10 @@ impl Planning {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ContentId, FileTime, Hlc, NodeId, VersionVector, Writer};
+    use crate::base::{ContentId, FileTime, FolderId, Hlc, MeshId, NodeId, VersionVector, Writer};
     use crate::logic::sync::index::{Index, MemoryIndex, OnDisk};
-    use crate::wire::batch::Salted;
+    use crate::wire::batch::{Batch, Header, Salted};
+    use crate::wire::codec::List;
 
     const WRITER: Writer = Writer { node: NodeId([1; 32]), incarnation: 1 };
 
@@ -370,15 +394,46 @@ mod tests {
         assert_eq!(prune(91).expect("memory"), 1);
     }
 
+    /// An entry that is missing because `later` superseded it, signed at the moment of its number.
+    fn miss(index: &mut MemoryIndex, seq: u64, later: u64) {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+        let header = Header {
+            mesh: MeshId([0; 32]),
+            folder: FolderId([0; 32]),
+            writer: WRITER,
+            first: seq,
+            previous: None,
+            heads: List::default(),
+            time: Hlc { ms: seq * 10, count: 0 },
+            entries: List::truncated(vec![head("x", seq, file(9)).salted.entry.hash(&[0; 16])]),
+        };
+        index.put_batch(&Batch::sign(header, &key)).expect("memory");
+        let missing = EntryId { writer: WRITER, seq };
+        index.put_hole(missing, Some(HoleReason::Superseded(WRITER, later))).expect("memory");
+    }
+
     #[test]
-    fn what_may_have_been_there_is_named_and_never_removed() {
+    fn what_may_have_been_there_is_named_and_never_changed() {
         let mut index = MemoryIndex::default();
-        put(&mut index, "a", &[(5, file(1))]);
-        put(&mut index, "b", &[(1, file(2))]);
-        let missing = EntryId { writer: WRITER, seq: 2 };
-        index.put_hole(missing, Some(HoleReason::Superseded(WRITER, 5))).expect("memory");
+        put(&mut index, "a", &[(7, file(1))]);
+        put(&mut index, "b", &[(1, file(2)), (8, file(3))]);
+        put(&mut index, "c", &[(1, file(2))]);
+        // Of both an entry is missing, of the first one by way of another.
+        miss(&mut index, 2, 4);
+        miss(&mut index, 4, 7);
+        miss(&mut index, 3, 8);
+
         let plan = plan_at(&index, "", 30);
-        assert_eq!((names(&plan.removals), plan.unknown), (vec![], vec![path("a")]));
+        assert_eq!((plan.removals.len(), plan.puts.len()), (0, 0));
+        assert_eq!(plan.unknown, [path("a"), path("b")]);
+
+        // Before the missing entries it is known what was there, and after them too.
+        let plan = plan_at(&index, "", 15);
+        assert_eq!(
+            (names(&plan.removals), names(&plan.puts), plan.unknown.len()),
+            (vec!["a".into()], vec!["b".into()], 0)
+        );
+        assert_eq!(plan_at(&index, "", 90).unknown.len(), 0);
     }
 
     #[test]
