@@ -8,11 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::folder::{Back, Change, NotMade, Wanted};
+use tracing::warn;
+
+use super::folder::{Back, Change, FolderHandle, NotMade, Wanted};
+use super::mesh::MeshError;
 use super::past::{Spot, spot};
 use super::record::Place;
 use super::{Shared, reasons, sharing};
-use crate::base::{Level, RelPath};
+use crate::base::{FolderId, Level, RelPath};
 use crate::logic::policy::{self, Ask};
 use crate::logic::sync::history::{self, Plan, Step, Where};
 use crate::logic::sync::index::IndexError;
@@ -23,6 +26,7 @@ use crate::shell::{clock, rt};
 use crate::wire::api::{Failure, Moment, NotRestored, PAST_MAX, PathText, RestoreAt, Restored, UtcTime};
 use crate::wire::batch::What;
 use crate::wire::content::CHUNK_BYTES_MAX;
+use crate::wire::statement::{Frontier, Range};
 
 /// Changes made by one flush.
 const BATCH_MAX: usize = 256;
@@ -30,6 +34,8 @@ const BATCH_MAX: usize = 256;
 const BATCH_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// What a user changed meanwhile is planned anew so often.
 const ROUNDS: usize = 3;
+/// Fewer changes are not held by anyone.
+const RELEASED_MIN: u64 = 20;
 /// Between two rounds; longer than a change takes to be noticed.
 const ROUND_MS: u64 = 500;
 
@@ -41,6 +47,9 @@ pub(super) async fn restore(shared: &Arc<Shared>, ask: RestoreAt) -> Result<Rest
     if ask.to.is_none() {
         may_write(shared, &spot)?;
     }
+    let (folder, handle) = (spot.folder, spot.handle.clone());
+    let is_change = ask.to.is_none() && !ask.dry_run;
+    let before = own_frontiers(shared, &handle);
     let job = Job {
         back,
         shared: shared.clone(),
@@ -50,7 +59,37 @@ pub(super) async fn restore(shared: &Arc<Shared>, ask: RestoreAt) -> Result<Rest
         done: Done::default(),
         spot,
     };
-    rt::spawn_blocking(move || job.run()).await
+    let restored = rt::spawn_blocking(move || job.run()).await;
+    if is_change {
+        release(shared, folder, &before, &own_frontiers(shared, &handle));
+    }
+    restored
+}
+
+/// How far this node's logs reach.
+fn own_frontiers(shared: &Shared, handle: &FolderHandle) -> Vec<Frontier> {
+    let me = shared.mesh.node();
+    let all = handle.back().store.read(|look| look.frontiers()).unwrap_or_default();
+    all.into_iter().filter(|frontier| frontier.writer.node == me).collect()
+}
+
+/// Who asks for much to be brought back means it: where this node may say so, the others need not hold it.
+fn release(shared: &Shared, folder: FolderId, before: &[Frontier], after: &[Frontier]) {
+    let known = |writer| before.iter().find(|frontier| frontier.writer == writer).map_or(0, |frontier| frontier.seq);
+    let ranges: Vec<Range> = after
+        .iter()
+        .map(|to| Range { writer: to.writer, first: known(to.writer) + 1, last: to.seq, batch: to.batch })
+        .filter(|range| range.last >= range.first + RELEASED_MIN)
+        .collect();
+    let me = shared.mesh.node();
+    let signed = shared.mesh.sign(|policy| {
+        // Who may not decide leaves it to who may.
+        let planned = policy::plan_verdicts(policy, me, folder, ranges.clone(), true, clock::wall_ms());
+        Ok::<_, MeshError>(planned.unwrap_or_default())
+    });
+    if let Err(error) = signed {
+        warn!(error = %reasons(&error).join(": "), "the other machines may hold what was restored");
+    }
 }
 
 /// The moment that is meant, milliseconds since 1970 UTC.
