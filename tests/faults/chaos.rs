@@ -69,11 +69,12 @@ fn four_nodes_under_cuts_and_kills_and_edits_end_equal_and_every_acknowledged_co
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut script = Script { lab: &lab, hosts: &hosts, roots: &roots, dice: Dice(seed), done: &mut done };
             script.run(&mut nodes, &oracle);
-            for node in &nodes {
-                node.lanyard(&["wait", "--timeout", "100s"]).ok();
-            }
+            // The trees first: where they differ says more than that a node still waits.
             for root in &roots[1..] {
                 eventually("all nodes hold the same", CONVERGE_MAX, || tree::same(&roots[0], root));
+            }
+            for node in &nodes {
+                node.lanyard(&["wait", "--timeout", "100s"]).ok();
             }
         }));
         stop.store(true, Ordering::Relaxed);

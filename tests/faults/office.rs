@@ -140,9 +140,11 @@ impl User {
     }
 
     /// A few edits of the kinds that people make: new, replaced, renamed and removed; small, of several chunks, large.
-    /// No name is touched twice: what a user overwrites before it was told to anybody is lost by the user.
+    /// No name is touched twice: what a user overwrites before it was told to anybody is lost by the user. What lies below
+    /// `own` belongs to another user.
     pub(crate) fn edit(&mut self, root: &Path, round: u64) {
         let mut names: Vec<String> = locked(&self.book).now.keys().cloned().collect();
+        names.retain(|name| !name.starts_with("own/"));
         let size = self.dice.between(1, 40 << 10);
         self.save_some(root, &format!("plans/{round}-a.odt"), size);
         let size = self.dice.between(64 << 10, 400 << 10);

@@ -5,7 +5,7 @@
 //! So at the first look after such a start, what this node announced shortly before and what is now less than that is
 //! noted as it is on the disk and brought back from the peers. What is there instead goes to the kept versions.
 
-use super::index::{Index, OnDisk, PathRecord, Result};
+use super::index::{Head, Index, OnDisk, PathRecord, Result};
 use super::reconcile;
 use super::replica::Found;
 use crate::base::{NodeId, VersionVector};
@@ -16,17 +16,22 @@ use crate::wire::batch::What;
 pub const UNFLUSHED_MS_MAX: u64 = 10 * 60 * 1000;
 
 /// Whether what was found is a change of this node's that did not reach the disk, rather than a new one.
-fn is_taken_back(record: &PathRecord, found: &Found, own: NodeId, since_ms: u64) -> bool {
-    let recent = |head: &&super::index::Head| head.id.writer.node == own && head.salted.entry.time.ms >= since_ms;
-    let Some(announced) = record.heads.iter().find(recent) else { return false };
+///
+/// `kept` are versions that others superseded since; their content may not have been put in place yet.
+fn is_taken_back(record: &PathRecord, kept: &[Head], found: &Found, own: NodeId, since_ms: u64) -> bool {
+    let recent = |head: &&Head| head.id.writer.node == own && head.salted.entry.time.ms >= since_ms;
+    let standing = record.heads.iter().find(recent);
     match (&record.disk, &found.seen) {
+        (Some(_), _) if standing.or(kept.iter().find(recent)).is_none() => false,
         (Some(_), None) => true,
         (Some(disk), Some(seen)) => {
             let less = seen.info.bytes < disk.info.bytes || seen.info.mtime <= disk.info.mtime;
             disk.what != seen.what && matches!(seen.what, What::File { .. }) && less
         }
         // Removed, and back: nothing has touched it since before its removal was announced.
-        (None, Some(seen)) => !announced.is_live() && seen.info.ctime.to_ms() < announced.salted.entry.time.ms,
+        (None, Some(seen)) => {
+            standing.is_some_and(|head| !head.is_live() && seen.info.ctime.to_ms() < head.salted.entry.time.ms)
+        }
         (None, None) => false,
     }
 }
@@ -38,7 +43,7 @@ pub fn bring_back(index: &mut dyn Index, found: Vec<Found>, own: NodeId, since_m
     let mut others = Vec::with_capacity(count);
     for found in found {
         let mut record = index.path(&found.path)?.unwrap_or_default();
-        if !is_taken_back(&record, &found, own, since_ms) {
+        if !is_taken_back(&record, &index.kept(&found.path)?, &found, own, since_ms) {
             others.push(found);
             continue;
         }
@@ -53,7 +58,7 @@ pub fn bring_back(index: &mut dyn Index, found: Vec<Found>, own: NodeId, since_m
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::{EntryId, Head};
+    use super::super::index::EntryId;
     use super::super::replica::Seen;
     use super::*;
     use crate::base::{ContentId, FileInfo, FileTime, Hlc, Kind, RelPath, Writer};
@@ -92,7 +97,7 @@ mod tests {
     }
 
     fn back(record: &PathRecord, found: &Found) -> bool {
-        is_taken_back(record, found, OWN, SINCE_MS)
+        is_taken_back(record, &[], found, OWN, SINCE_MS)
     }
 
     #[test]
@@ -120,6 +125,15 @@ mod tests {
     #[test]
     fn what_others_announced_or_this_node_long_ago_is_on_the_disk() {
         assert!(!back(&announced(NodeId([2; 32]), file(1, 100)), &found(None)));
-        assert!(!is_taken_back(&announced(OWN, file(1, 100)), &found(None), OWN, 60_001));
+        assert!(!is_taken_back(&announced(OWN, file(1, 100)), &[], &found(None), OWN, 60_001));
+    }
+
+    #[test]
+    fn what_others_superseded_and_is_not_replaced_yet_is_no_edit_of_its_user() {
+        let PathRecord { heads, disk, .. } = announced(OWN, file(1, 100));
+        let record = PathRecord { disk, ..announced(NodeId([2; 32]), What::Tombstone { deleted: None }) };
+        let empty = found(Some((file(2, 0), info(0, 61))));
+        assert!(is_taken_back(&record, &heads, &empty, OWN, SINCE_MS));
+        assert!(!is_taken_back(&record, &[], &empty, OWN, SINCE_MS));
     }
 }
