@@ -1,30 +1,45 @@
 //! One machine of the office: its index, its disk, its clock, and the steps that a running node takes around the
-//! product's decisions. Stands where `node::folder` and the disk shell stand in the product.
+//! product's decisions. Stands where `node::folder` stands in the product; looking, reading, staging and swapping are
+//! the product's own, over a model disk.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, MutexGuard};
 
 use ed25519_dalek::SigningKey;
 use lanyard::base::time::HlcClock;
-use lanyard::base::{ContentId, FileInfo, FolderId, Level, MeshId, NodeId, RelPath, Writer};
+use lanyard::base::{ContentId, FileInfo, FolderId, Hlc, Kind, Level, MeshId, NodeId, RelPath, Writer};
 use lanyard::logic::sync::index::{self, Index, Look, MemoryIndex, Walk};
 use lanyard::logic::sync::reconcile::{self, Action, Target};
 use lanyard::logic::sync::rejudge::Verdicts;
 use lanyard::logic::sync::replica::{self, Author, Authored, Found, Push, Received, Reject, Rules, Seen};
+use lanyard::logic::sync::reuse::{self, Source};
 use lanyard::logic::sync::scan::{Candidate, Join};
+use lanyard::logic::sync::verify;
+use lanyard::shell::disk::chunk::{self, ReadError};
+use lanyard::shell::disk::commit::{self, CommitOrder, Outcome, Put};
+use lanyard::shell::disk::versions::{self, Shelf, Sought};
+use lanyard::shell::disk::{Folder, scan, stage};
 use lanyard::wire::batch::{Batch, Header, Packed, What};
+use lanyard::wire::chunker::chunks_of;
 use lanyard::wire::codec::{self, Bytes};
-use lanyard::wire::content::{ChunkList, ChunkRecord};
+use lanyard::wire::content::ChunkList;
 use lanyard::wire::message::{Hole, HoleReason};
 use lanyard::wire::signed::Signed;
+use lanyard::wire::statement::Frontier;
 
-use crate::disk::{Body, Disk, Item};
+use crate::calls::Drive;
+use crate::disk::{Cut, Disk};
 use crate::plant::{Plant, Planted};
 use crate::rng::Rng;
 
 pub(crate) const MESH: MeshId = MeshId([1; 32]);
 pub(crate) const FOLDER: FolderId = FolderId([2; 32]);
-/// Most batches kept that came before what they have seen.
-const PARKED_MAX: usize = 1024;
+/// Most batches kept that came before what they have seen. As in `node::folder::parked`.
+pub(crate) const PARKED_MAX: usize = 64;
+/// Note in the index: the last hybrid time given out. As in `node::folder::worker`.
+const NOTE_TIME: &str = "time";
 
 /// Everyone reads, all but some write.
 #[derive(Clone, Debug, Default)]
@@ -44,12 +59,22 @@ impl Verdicts for Office {
     }
 }
 
+/// A signed batch on its way.
+#[derive(Clone, Debug)]
+enum Sheet {
+    /// As an honest node sent it. Its signature was checked often enough where it came from.
+    Known(Box<Batch>),
+    Raw(Signed),
+}
+
 /// A batch as it travels.
 #[derive(Clone, Debug)]
 pub(crate) struct Parcel {
-    signed: Signed,
+    sheet: Sheet,
     packed: Vec<u8>,
     holes: Vec<Hole>,
+    /// Somebody changed it on purpose.
+    pub(crate) is_lie: bool,
 }
 
 impl Parcel {
@@ -60,7 +85,43 @@ impl Parcel {
     }
 
     pub(crate) fn of(push: &Push) -> Self {
-        Self { signed: push.batch.signed().clone(), packed: codec::encode(&push.pack()), holes: push.holes.clone() }
+        let (sheet, packed) = (Sheet::Known(Box::new(push.batch.clone())), codec::encode(&push.pack()));
+        Self { sheet, packed, holes: push.holes.clone(), is_lie: false }
+    }
+
+    /// The same as it comes over a wire: nothing about it is known.
+    pub(crate) fn raw(mut self) -> Self {
+        if let Sheet::Known(batch) = self.sheet {
+            self.sheet = Sheet::Raw(batch.signed().clone());
+        }
+        self
+    }
+
+    /// What a lying member makes of it: other signed bytes, another signature, other entries, or a claim that it
+    /// lacks them.
+    pub(crate) fn twisted(self, rng: &mut Rng) -> Self {
+        let mut parcel = self.raw();
+        parcel.is_lie = true;
+        let Sheet::Raw(signed) = &mut parcel.sheet else { return parcel };
+        let flip = |bytes: &[u8], rng: &mut Rng| {
+            let mut bytes = bytes.to_vec();
+            let at = rng.below(bytes.len());
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << rng.below(8);
+            }
+            bytes
+        };
+        match rng.below(4) {
+            0 => signed.envelope = Bytes::new(flip(&signed.envelope, rng)).expect("as long as before"),
+            1 => signed.signature = Bytes::new(flip(&signed.signature, rng)).expect("as long as before"),
+            2 => parcel.packed = flip(&parcel.packed, rng),
+            _ => {
+                let reason = if rng.percent(50) { HoleReason::Missing } else { HoleReason::Withheld };
+                parcel.packed = codec::encode(&Packed::pack([]));
+                parcel.holes = (0..64).map(|index| Hole { index, reason }).collect();
+            }
+        }
+        parcel
     }
 }
 
@@ -69,7 +130,14 @@ pub(crate) struct Node {
     pub(crate) key: SigningKey,
     pub(crate) writer: Writer,
     pub(crate) index: MemoryIndex,
-    pub(crate) disk: Disk,
+    /// What a death leaves of the index, where its last transactions were not durable.
+    safe_index: Option<MemoryIndex>,
+    /// The database may forget transactions that were not made durable.
+    pub(crate) forgetful: bool,
+    drive: Drive,
+    folder: Folder,
+    /// An empty directory where the disk should be mounted.
+    empty: Option<Drive>,
     pub(crate) hlc: HlcClock,
     /// How far this machine's clock is off.
     pub(crate) skew_ms: i64,
@@ -78,39 +146,53 @@ pub(crate) struct Node {
     /// Names that may have changed: hints of the watcher, and what a commit found otherwise than expected.
     pub(crate) hints: BTreeSet<RelPath>,
     pub(crate) scan_due: bool,
+    /// Everything was looked at and announced since the start.
+    pub(crate) looked: bool,
     /// What a walk found, not yet read.
-    pub(crate) candidates: Vec<RelPath>,
+    pub(crate) candidates: Vec<Candidate>,
     pub(crate) parked: Vec<Parcel>,
+    /// A batch was dropped because too many wait: somebody has to send it again.
+    pub(crate) dropped: bool,
     /// Signs without asking whether it may.
     pub(crate) rogue: bool,
+    /// Without history: how far a peer with history said that it reaches, once one did.
+    pub(crate) history: Option<Vec<Frontier>>,
+    pub(crate) complete: bool,
+    /// For a planted bug: when everything was looked at last.
+    looked_ms: u64,
 }
 
 /// The content id of some bytes; model files are below one chunk's least size.
 pub(crate) fn content(bytes: &[u8]) -> (ContentId, ChunkList) {
-    let records = if bytes.is_empty() { Vec::new() } else { vec![ChunkRecord::of(bytes)] };
-    let list = ChunkList { records };
+    let list = chunks_of(bytes);
     (list.id(), list)
 }
 
-fn what(body: &Body) -> What {
-    match body {
-        Body::File(bytes) => What::File { bytes: bytes.len() as u64, content: content(bytes).0 },
-        Body::Dir => What::Dir,
-        Body::Link(target) => What::Symlink(Bytes::new(target.clone()).expect("a short target")),
-    }
-}
-
-/// What became of an action.
+/// What became of actions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Acted {
     Done,
     /// The disk is otherwise than expected.
     Differs,
-    /// The content is not at hand, or the parent directory is missing, or the directory is not empty.
+    /// The content is not at hand, or the directory is not empty.
     Waits,
-    /// The machine died between the change of the disk and that of the index.
+    /// The disk refused.
+    Failed,
+    /// The machine died before the index knew.
     Died,
 }
+
+/// What a node signed.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    pub(crate) signed: Vec<Authored>,
+    /// Signed in a transaction that was not durable when the machine died.
+    pub(crate) lost: Vec<Authored>,
+    pub(crate) died: bool,
+}
+
+/// An action with the bytes it needs.
+pub(crate) type Ready = (Action, Option<Vec<u8>>);
 
 impl Node {
     pub(crate) fn new(at: usize, rng: &mut Rng, plant: Plant) -> Self {
@@ -123,21 +205,35 @@ impl Node {
             2 => i64::try_from(rng.below(year)).expect("small"),
             _ => -i64::try_from(rng.below(year)).expect("small"),
         };
+        let mut disk = Disk::new(Rng::new(rng.next()));
+        disk.calls.plant = plant;
+        let drive = Drive::new(disk);
+        let folder = open(&drive);
+        folder.create_marker(FOLDER).expect("a sound disk");
         Self {
             at,
             key,
             writer,
             index: MemoryIndex::default(),
-            disk: Disk::default(),
+            safe_index: None,
+            forgetful: rng.percent(25),
+            drive,
+            folder,
+            empty: None,
             hlc: HlcClock::default(),
             skew_ms,
             up: true,
             plant,
             hints: BTreeSet::new(),
             scan_due: true,
+            looked: false,
             candidates: Vec::new(),
             parked: Vec::new(),
+            dropped: false,
             rogue: false,
+            history: None,
+            complete: true,
+            looked_ms: 0,
         }
     }
 
@@ -145,77 +241,210 @@ impl Node {
         now_ms.saturating_add_signed(self.skew_ms)
     }
 
+    /// The disk with all that is on it, whether or not it can be reached.
+    pub(crate) fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.drive.lock()
+    }
+
+    pub(crate) fn set_clock(&self, now_ms: u64) {
+        self.disk().now_ms = self.local_ms(now_ms);
+    }
+
     fn planted(&mut self, now_ms: u64) -> Planted<'_> {
         let now_ms = self.local_ms(now_ms);
         Planted { inner: &mut self.index, plant: self.plant, own: self.writer, now_ms }
     }
 
+    /// What follows may be forgotten by a death until the next durable transaction.
+    fn not_durable(&mut self) {
+        if self.forgetful && self.safe_index.is_none() {
+            self.safe_index = Some(self.index.clone());
+        }
+    }
+
+    fn durable(&mut self) {
+        self.safe_index = None;
+    }
+
     /// Dies: what was only in memory is gone. The disk stays.
     pub(crate) fn die(&mut self) {
         self.up = false;
+        self.looked = false;
         self.hints.clear();
         self.candidates.clear();
         self.parked.clear();
+        self.history = None;
         self.hlc = HlcClock::default();
+        if let Some(safe) = self.safe_index.take() {
+            self.index = safe;
+        }
+    }
+
+    /// Dies by a power cut: what was not flushed may be gone.
+    pub(crate) fn lose_power(&mut self) -> Cut {
+        self.die();
+        self.disk().power_cut()
+    }
+
+    /// Loses its index and all it knows, but not its files: a machine set up anew.
+    pub(crate) fn forget_all(&mut self, rng: &mut Rng) {
+        self.die();
+        self.index = MemoryIndex::default();
+        self.writer.incarnation = rng.next();
+        self.complete = false;
     }
 
     pub(crate) fn start(&mut self) {
         self.up = true;
         self.scan_due = true;
+        let time = self.index.note(NOTE_TIME).expect("memory").and_then(|note| note.try_into().ok());
+        self.hlc = HlcClock::starting_after(Hlc { ms: time.map_or(0, u64::from_be_bytes), count: 0 });
+        let pulled = {
+            let mut disk = self.disk();
+            (disk.calls.dead, disk.calls.fuse) = (false, None);
+            disk.calls.pulled
+        };
+        self.empty = pulled.then(|| Drive::new(Disk::new(Rng::new(0))));
+        self.folder = open(self.empty.as_ref().unwrap_or(&self.drive));
+        if self.empty.is_none() {
+            let now_ms = self.disk().now_ms;
+            // What stays is removed at the next start.
+            let _ = stage::clean(&self.folder, now_ms);
+        }
+    }
+
+    /// Whether the folder is the one that it should be.
+    fn is_marked(&self) -> bool {
+        self.plant == Plant::NoMarker || self.folder.marker().is_ok_and(|found| found == FOLDER)
     }
 
     /// Walks the folder, or one path of it, and notes what must be read.
     pub(crate) fn scan(&mut self, top: &RelPath) {
+        if !self.is_marked() {
+            self.scan_due = true;
+            return;
+        }
         let mut out = Vec::new();
         let mut join = Join::new(&self.index, top.clone()).expect("memory");
-        for (path, item) in self.disk.walk(top) {
-            join.saw(&path, &item.info, &mut out).expect("memory");
-            let known = self.index.path(&path).expect("memory").and_then(|record| record.disk);
-            let looks_same = known.is_some_and(|disk| match self.plant {
-                Plant::MtimeOnly => {
-                    !disk.recheck && disk.info.mtime == item.info.mtime && disk.info.bytes == item.info.bytes
+        let since = self.looked_ms;
+        let flow = scan::scan(&self.folder, top, &mut |seen| {
+            match seen {
+                scan::Seen::Entry { path, info } => {
+                    join.saw(&path, &info, &mut out).expect("memory");
+                    if self.looks_same(&path, &info, since) {
+                        out.retain(|found| !matches!(found, Candidate::Differs(other, _) if *other == path));
+                    }
                 }
-                Plant::TrustFreshStamp => disk.info == item.info,
-                _ => false,
-            });
-            if looks_same {
-                out.retain(|found| !matches!(found, Candidate::Differs(other, _) if *other == path));
+                scan::Seen::Unreadable { .. } if self.plant == Plant::UnreadableIsGone => {}
+                scan::Seen::Unreadable { path, .. } => join.unreadable(&path, &mut out).expect("memory"),
+                other => panic!("nothing else is on a model disk: {other:?}"),
             }
-        }
-        join.finish(&mut out).expect("memory");
-        let paths = out.into_iter().map(|found| match found {
-            Candidate::Differs(path, _) | Candidate::Gone(path) => path,
+            ControlFlow::Continue(())
         });
-        self.candidates.extend(paths);
+        assert!(flow.is_continue());
+        join.finish(&mut out).expect("memory");
+        self.candidates.append(&mut out);
+        if top.is_root() {
+            let now_ms = self.disk().now_ms;
+            self.looked_ms = now_ms;
+        }
     }
 
-    /// Reads what the walk noted and announces it. `None`: the machine died before the transaction was durable.
-    pub(crate) fn announce(&mut self, rules: &Office, rng: &mut Rng, now_ms: u64, dies: bool) -> (Vec<Authored>, bool) {
-        let mut candidates = std::mem::take(&mut self.candidates);
-        candidates.sort();
-        candidates.dedup();
+    /// The planted bugs of a scan that trusts too much.
+    fn looks_same(&self, path: &RelPath, info: &FileInfo, since: u64) -> bool {
+        let known = self.index.path(path).expect("memory").and_then(|record| record.disk);
+        known.is_some_and(|disk| match self.plant {
+            Plant::MtimeOnly => !disk.recheck && disk.info.mtime == info.mtime && disk.info.bytes == info.bytes,
+            Plant::TrustFreshStamp => disk.info == *info,
+            Plant::TrustClock => !disk.recheck && info.ctime.to_ms() + 1000 < since,
+            _ => false,
+        })
+    }
+
+    /// Reads what the walk noted and announces it: what appeared or changed first, then what is gone.
+    pub(crate) fn announce(&mut self, rules: &Office, rng: &mut Rng, now_ms: u64, dies: bool) -> Announced {
+        let candidates = std::mem::take(&mut self.candidates);
         let local = self.local_ms(now_ms);
-        let found: Vec<Found> = candidates
-            .into_iter()
-            .map(|path| Found {
-                seen: self.disk.item(&path).map(|item| Seen {
-                    info: item.info,
-                    what: what(&item.body),
-                    recheck: item.info.may_change_unseen(local),
-                }),
-                path,
-            })
-            .collect();
-        let before = dies.then(|| self.index.clone());
-        let lists: Vec<(RelPath, ContentId, ChunkList)> = found
-            .iter()
-            .filter_map(|found| {
-                let (id, list) = content(self.disk.file(&found.path)?);
-                Some((found.path.clone(), id, list))
-            })
-            .collect();
-        for (path, id, list) in lists {
-            self.index.put_chunk_list(id, &list, &path).expect("memory");
+        let (mut found, mut lists, mut gone) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut read = BTreeSet::new();
+        for candidate in candidates {
+            let (path, info) = match candidate {
+                Candidate::Gone(path) => {
+                    gone.insert(path);
+                    continue;
+                }
+                Candidate::Differs(path, info) => (path, info),
+            };
+            if !read.insert(path.clone()) {
+                continue;
+            }
+            // The product signs these in the very turn that saw them.
+            let still = || scan::info(&self.folder, &path).is_ok_and(|now| now == Some(info));
+            let what = match info.kind {
+                Kind::Dir | Kind::Symlink if !still() => None,
+                Kind::Dir => Some(What::Dir),
+                Kind::Symlink => {
+                    let text = scan::link_text(&self.folder, &path).ok().flatten();
+                    text.and_then(Bytes::new).map(What::Symlink)
+                }
+                Kind::File => match chunk::read_content(&self.folder, &path, &info) {
+                    Ok(list) => {
+                        let what = What::File { bytes: list.bytes(), content: list.id() };
+                        lists.push((path.clone(), list));
+                        Some(what)
+                    }
+                    Err(ReadError::Changed(_) | ReadError::Gone) => None,
+                    Err(_) => None,
+                },
+            };
+            let Some(what) = what else {
+                self.hints.insert(path);
+                continue;
+            };
+            let recheck = info.kind == Kind::File && info.may_change_unseen(local);
+            found.push(Found { path, seen: Some(Seen { info, what, recheck }) });
+        }
+        let (dies_first, dies_then) = (dies && rng.percent(50), dies);
+        let (signed, died) = self.sign(rules, rng, now_ms, (found, lists), dies_first);
+        if died {
+            return Announced { signed: Vec::new(), lost: signed, died };
+        }
+        let mut found = Vec::new();
+        for path in gone {
+            match scan::info(&self.folder, &path) {
+                Ok(None) => found.push(Found { path, seen: None }),
+                _ if self.plant == Plant::UnreadableIsGone => found.push(Found { path, seen: None }),
+                // Something is there again, or what is known of it stays.
+                Ok(Some(_)) => _ = self.hints.insert(path),
+                Err(_) => {}
+            }
+        }
+        let (more, died) = self.sign(rules, rng, now_ms, (found, Vec::new()), dies_then);
+        let (more, lost) = if died { (Vec::new(), more) } else { (more, Vec::new()) };
+        Announced { signed: signed.into_iter().chain(more).collect(), lost, died }
+    }
+
+    /// Everything was looked at: from now on a file that equals a deleted one was put back by a user.
+    pub(crate) fn has_looked(&mut self) {
+        if !self.looked && !self.scan_due && self.candidates.is_empty() {
+            self.not_durable();
+            self.index.put_note(replica::SCANNED_NOTE, &[1]).expect("memory");
+            self.looked = true;
+        }
+    }
+
+    fn sign(
+        &mut self,
+        rules: &Office,
+        rng: &mut Rng,
+        now_ms: u64,
+        (found, lists): (Vec<Found>, Vec<(RelPath, ChunkList)>),
+        dies: bool,
+    ) -> (Vec<Authored>, bool) {
+        let local = self.local_ms(now_ms);
+        let before = dies.then(|| self.safe_index.clone().unwrap_or_else(|| self.index.clone()));
+        for (path, list) in lists {
+            self.index.put_chunk_list(list.id(), &list, &path).expect("memory");
         }
         if self.plant == Plant::BaseFromHeads || self.plant == Plant::EditSettles {
             self.pretend_seen(&found);
@@ -233,13 +462,14 @@ impl Node {
         let mut hlc = self.hlc;
         let signed = replica::author(&mut self.planted(now_ms), &author, &mut hlc, local, found).expect("memory");
         self.hlc = hlc;
+        let time = self.hlc.tick(local).ms;
+        self.index.put_note(NOTE_TIME, &time.to_be_bytes()).expect("memory");
         if let Some(before) = before {
-            self.index = before;
+            self.safe_index = Some(before);
             self.die();
             return (signed, true);
         }
-        // The first look at the whole folder is over.
-        self.index.put_note(replica::SCANNED_NOTE, &[1]).expect("memory");
+        self.durable();
         (signed, false)
     }
 
@@ -259,26 +489,29 @@ impl Node {
         }
     }
 
-    /// Takes a batch, and then those that had waited for it.
+    /// Takes a batch, and then those that had waited for it. An error says what was wrong with it.
     pub(crate) fn receive(&mut self, parcel: Parcel, rules: &Office, now_ms: u64, drop: bool) -> Result<(), String> {
         let mut waiting = vec![parcel];
+        let mut wrong = Ok(());
         while let Some(parcel) = waiting.pop() {
-            match self.take(&parcel, rules, now_ms, drop)? {
-                Received::Taken(_) => waiting.append(&mut self.parked),
-                Received::Known => {}
-                Received::Early => {
-                    if self.parked.len() < PARKED_MAX {
-                        self.parked.push(parcel);
-                    }
-                }
-                Received::Forked => return Err(format!("node {} was sent a fork", self.at)),
+            match self.take(&parcel, rules, now_ms, drop) {
+                Ok(Received::Taken(_)) => waiting.append(&mut self.parked),
+                Ok(Received::Known) => {}
+                Ok(Received::Early) if self.parked.len() < PARKED_MAX => self.parked.push(parcel),
+                Ok(Received::Early) => self.dropped = true,
+                Ok(Received::Forked) => wrong = Err(format!("node {} was sent a fork", self.at)),
+                Err(_) if parcel.is_lie => {}
+                Err(why) => wrong = Err(why),
             }
         }
-        Ok(())
+        wrong
     }
 
     fn take(&mut self, parcel: &Parcel, rules: &Office, now_ms: u64, drop: bool) -> Result<Received, String> {
-        let batch = Batch::open(parcel.signed.clone()).map_err(|e| e.to_string())?;
+        let batch = match &parcel.sheet {
+            Sheet::Known(batch) => (**batch).clone(),
+            Sheet::Raw(signed) => Batch::open(signed.clone()).map_err(|e| e.to_string())?,
+        };
         let packed: Packed = codec::decode("push", &parcel.packed, 1 << 20).map_err(|e| e.to_string())?;
         let mut entries = packed.unpack().map_err(|e| e.to_string())?;
         let mut holes = parcel.holes.clone();
@@ -293,13 +526,29 @@ impl Node {
         let time = header.time;
         let everyone = Office::default();
         let rules = if self.plant == Plant::NoRules { &everyone } else { rules };
+        // A transaction: what is refused half way leaves no trace.
+        let before = parcel.is_lie.then(|| self.index.clone());
         let result = replica::receive(&mut self.planted(now_ms), (MESH, FOLDER), rules, &batch, entries, &holes);
+        match (&result, before) {
+            (Err(_), Some(before)) => self.index = before,
+            _ => self.durable(),
+        }
         self.hlc.observe(time, local);
         result.map_err(|reject: Reject| format!("node {}: {reject}", self.at))
     }
 
+    /// A node without history signs nothing before it has merged the index of one who has it.
+    pub(crate) fn find_history(&mut self) {
+        let reached = |theirs: &Frontier| {
+            self.index.frontier(theirs.writer).expect("memory").is_some_and(|ours| ours.seq >= theirs.seq)
+        };
+        self.complete |= self.plant == Plant::NoHistory;
+        self.complete |= self.history.as_ref().is_some_and(|theirs| theirs.iter().all(reached));
+    }
+
     /// What is to be done for one needed path; forgets the need if that is nothing.
     pub(crate) fn plan(&mut self, path: &RelPath, now_ms: u64) -> Vec<Action> {
+        self.not_durable();
         let mut index = self.planted(now_ms);
         let mut actions = reconcile::plan(&mut index, path).expect("memory");
         if actions.is_empty() {
@@ -311,118 +560,119 @@ impl Node {
         actions
     }
 
-    /// Bytes of a content that are on this disk under a name. Kept versions are not served.
+    /// Bytes of a content that are on this disk under a name.
     pub(crate) fn local(&self, id: ContentId) -> Option<Vec<u8>> {
-        let places = self.index.places_of(id, 8).expect("memory");
-        places.iter().filter_map(|path| self.disk.file(path)).find(|bytes| content(bytes).0 == id).cloned()
+        let places = reuse::places_for(&self.index, id, 4, &|_| true).expect("memory");
+        let mut read = places.iter().filter_map(|(at, info)| chunk::read_small(&self.folder, at, info).ok());
+        read.find(|bytes| content(bytes).0 == id)
     }
 
-    /// Carries out one action if the disk is as expected.
-    pub(crate) fn act(&mut self, action: &Action, bytes: Option<Vec<u8>>, now_ms: u64, dies: bool) -> Acted {
-        let name = &action.name;
-        let there = self.disk.item(name).cloned();
-        if !self.is_expected(there.as_ref(), action) {
-            self.hints.insert(name.clone());
-            return Acted::Differs;
+    /// Answers who asks for a content of a path.
+    pub(crate) fn serve(&self, path: &RelPath, id: ContentId, peer: NodeId) -> Option<Vec<u8>> {
+        match reuse::place_to_serve(&self.index, path, id, peer, &|_, _| true).expect("memory")? {
+            Source::File(at, info) => chunk::read_small(&self.folder, &at, &info).ok(),
+            Source::Versions(bytes, mtimes) => {
+                let sought = Sought { content: id, bytes, mtimes };
+                let fitting = Shelf::default().fitting(&self.folder, path, &sought);
+                let (version, _) = versions::first_with(&self.folder, fitting, id)?;
+                chunk::read_small_at(&self.folder, &version.place, &version.info).ok()
+            }
+        }
+    }
+
+    /// What a peer answered, if it is what was asked for.
+    pub(crate) fn verified(&self, id: ContentId, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        if self.plant == Plant::ServeUnverified {
+            return Some(bytes);
+        }
+        let list = chunks_of(&bytes);
+        verify::whole(id, bytes, list).ok().map(|(bytes, _)| bytes.into_inner())
+    }
+
+    /// Carries out one action.
+    pub(crate) fn act(&mut self, action: &Action, bytes: Option<Vec<u8>>, now_ms: u64) -> Acted {
+        let acted = self.act_all(vec![(action.clone(), bytes)], now_ms);
+        acted.into_iter().next().map_or(Acted::Waits, |(_, acted)| acted)
+    }
+
+    /// Stages, flushes and swaps in a group, and notes what is there now.
+    pub(crate) fn act_all(&mut self, actions: Vec<Ready>, now_ms: u64) -> Vec<(Action, Acted)> {
+        self.set_clock(now_ms);
+        if !self.is_marked() {
+            return Vec::new();
+        }
+        let mut acted = Vec::new();
+        let (mut orders, mut done) = (Vec::new(), Vec::new());
+        for (action, bytes) in actions {
+            let staged = match (action.target.content(), bytes) {
+                (Some(_), None) => {
+                    acted.push((action, Acted::Waits));
+                    continue;
+                }
+                (Some(_), Some(bytes)) => match stage::stage_small(&self.folder, &bytes) {
+                    Ok(staged) => Some((staged, chunks_of(&bytes))),
+                    Err(_) => {
+                        acted.push((action, Acted::Failed));
+                        continue;
+                    }
+                },
+                (None, _) => None,
+            };
+            let (file, list) = staged.map_or((None, None), |(staged, list)| (Some(staged), Some(list)));
+            let mut expected = action.expected;
+            if self.plant == Plant::SkipExpected {
+                expected = scan::info(&self.folder, &action.name).ok().flatten();
+            }
+            orders.push(CommitOrder { path: action.name.clone(), expected, put: put_of(&action, file) });
+            done.push((action, list));
+        }
+        if self.plant == Plant::DoneBeforeDisk {
+            for (action, list) in &done {
+                self.note(action, list.as_ref(), wished(action), now_ms);
+            }
+        }
+        let outcomes = commit::commit(&self.folder, orders);
+        if self.disk().calls.dead {
+            if self.plant == Plant::DoneBeforeDisk {
+                self.durable();
+            }
+            return done.into_iter().map(|(action, _)| (action, Acted::Died)).chain(acted).collect();
+        }
+        for ((action, list), outcome) in done.into_iter().zip(outcomes) {
+            let how = match outcome {
+                Outcome::Done { info } => {
+                    self.note(&action, list.as_ref(), info, now_ms);
+                    Acted::Done
+                }
+                Outcome::LocalChange { .. } => {
+                    self.hints.insert(action.name.clone());
+                    Acted::Differs
+                }
+                Outcome::NotEmpty { .. } => {
+                    self.hints.insert(action.name.clone());
+                    Acted::Waits
+                }
+                Outcome::Failed { .. } => Acted::Failed,
+            };
+            acted.push((action, how));
+        }
+        self.durable();
+        acted
+    }
+
+    fn note(&mut self, action: &Action, list: Option<&ChunkList>, info: Option<FileInfo>, now_ms: u64) {
+        if let (Some(list), Some(_)) = (list, info) {
+            self.index.put_chunk_list(list.id(), list, &action.name).expect("memory");
         }
         let local = self.local_ms(now_ms);
-        if self.plant == Plant::DoneBeforeDisk && dies {
-            let wished = match &action.target {
-                Target::Put { what, mode, mtime } | Target::Meta { what, mode, mtime } => Some(FileInfo {
-                    kind: what.kind().expect("never a tombstone"),
-                    bytes: action.target.content().map_or(0, |(_, bytes)| bytes),
-                    mode: *mode,
-                    mtime: *mtime,
-                    ctime: *mtime,
-                    inode: 0,
-                }),
-                Target::Nothing => None,
-            };
-            reconcile::done(&mut self.planted(now_ms), action, wished, false).expect("memory");
-            self.die();
-            return Acted::Died;
-        }
-        match &action.target {
-            Target::Nothing => {
-                if self.disk.has_below(name) {
-                    self.hints.insert(name.clone());
-                    return Acted::Waits;
-                }
-                self.keep(there.as_ref());
-                self.disk.remove(name);
-            }
-            Target::Put { what, mode, mtime } => {
-                if !self.disk.has_room(name) {
-                    self.hints.extend(name.ancestors());
-                    return Acted::Waits;
-                }
-                if self.disk.has_below(name) {
-                    self.hints.insert(name.clone());
-                    return Acted::Waits;
-                }
-                let body = match (what, bytes) {
-                    (What::File { .. }, Some(bytes)) => Body::File(bytes),
-                    (What::File { .. }, None) | (What::Tombstone { .. }, _) => return Acted::Waits,
-                    (What::Dir, _) => Body::Dir,
-                    (What::Symlink(target), _) => Body::Link(target.to_vec()),
-                };
-                self.keep(there.as_ref());
-                self.disk.remove(name);
-                let is_dir = body == Body::Dir;
-                self.disk.put(name, body, *mode, false, local);
-                if !is_dir {
-                    self.disk.touch(name, *mtime, local);
-                }
-            }
-            Target::Meta { what, mode, mtime } => {
-                self.disk.chmod(name, *mode, local);
-                if *what != What::Dir {
-                    self.disk.touch(name, *mtime, local);
-                }
-            }
-        }
-        if dies {
-            self.die();
-            return Acted::Died;
-        }
-        let info = self.disk.info(name);
-        let recheck = info.is_some_and(|info| info.may_change_unseen(local));
-        if let (Some(bytes), Some(_)) = (self.disk.file(name), action.target.content()) {
-            let (id, list) = content(bytes);
-            self.index.put_chunk_list(id, &list, name).expect("memory");
-        }
+        let recheck = info.is_some_and(|info| info.kind == Kind::File && info.may_change_unseen(local));
+        // As in `node::folder::place`.
+        let recheck = recheck && matches!(action.target, Target::Meta { .. });
         reconcile::done(&mut self.planted(now_ms), action, info, recheck).expect("memory");
-        Acted::Done
-    }
-
-    fn is_expected(&self, there: Option<&Item>, action: &Action) -> bool {
-        if self.plant == Plant::SkipExpected {
-            return there.is_none_or(|item| item.body != Body::Dir || !self.disk.has_below(&action.name));
-        }
-        match (there, action.expected) {
-            (None, None) => true,
-            (Some(item), Some(expected)) if item.body == Body::Dir => {
-                (item.info.kind, item.info.mode) == (expected.kind, expected.mode)
-            }
-            (Some(item), Some(expected)) => item.info == expected,
-            _ => false,
-        }
-    }
-
-    fn keep(&mut self, replaced: Option<&Item>) {
-        if let Some(Item { body: Body::File(bytes), .. }) = replaced {
-            self.disk.versions.push(bytes.clone());
-        }
     }
 
     /// Parcels for a peer that has come this far.
-    pub(crate) fn parcels_for(
-        &self,
-        theirs: &[lanyard::wire::statement::Frontier],
-        reader: NodeId,
-        rules: &Office,
-        most: usize,
-    ) -> Vec<Parcel> {
+    pub(crate) fn parcels_for(&self, theirs: &[Frontier], reader: NodeId, rules: &Office, most: usize) -> Vec<Parcel> {
         let mut batches = Vec::new();
         replica::catch_up(&self.index, theirs, &mut |batch| {
             batches.push(batch);
@@ -434,5 +684,41 @@ impl Node {
 
     pub(crate) fn parcel(&self, batch: Batch, reader: NodeId, rules: &Office) -> Parcel {
         Parcel::of(&replica::push_of(&self.index, batch, reader, rules).expect("memory"))
+    }
+}
+
+fn open(drive: &Drive) -> Folder {
+    Folder::over(Path::new("/office"), Arc::new(drive.clone()))
+}
+
+/// As in `node::folder::place`.
+fn put_of(action: &Action, file: Option<stage::Staged>) -> Put {
+    let there = action.expected.map(|info| info.mode).unwrap_or_default();
+    match (&action.target, file) {
+        (Target::Put { mode, mtime, .. }, Some(staged)) => Put::File { staged, mode: *mode, mtime: *mtime },
+        (Target::Put { what: What::Dir, mode, .. }, _) => Put::Dir { mode: *mode },
+        (Target::Put { what: What::Symlink(text), mtime, .. }, _) => {
+            Put::Symlink { target: text.to_vec(), mtime: *mtime }
+        }
+        (Target::Meta { what: What::Dir, mode, .. }, _) => Put::Meta { mode: *mode, mtime: None },
+        (Target::Meta { what: What::Symlink(_), mtime, .. }, _) => Put::Meta { mode: there, mtime: Some(*mtime) },
+        (Target::Meta { mode, mtime, .. }, _) => Put::Meta { mode: *mode, mtime: Some(*mtime) },
+        (Target::Nothing, _) => Put::Remove,
+        (Target::Put { what, .. }, None) => panic!("{what:?} is put without its bytes"),
+    }
+}
+
+/// For a planted bug: what a change that is noted too early is said to have made.
+fn wished(action: &Action) -> Option<FileInfo> {
+    match &action.target {
+        Target::Put { what, mode, mtime } | Target::Meta { what, mode, mtime } => Some(FileInfo {
+            kind: what.kind().expect("never a tombstone"),
+            bytes: action.target.content().map_or(0, |(_, bytes)| bytes),
+            mode: *mode,
+            mtime: *mtime,
+            ctime: *mtime,
+            inode: 0,
+        }),
+        Target::Nothing => None,
     }
 }

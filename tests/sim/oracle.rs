@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lanyard::base::RelPath;
 
-use crate::disk::{Body, Tree};
+use crate::disk::{Body, Cut, Tree};
 
 /// What became of one content by users' hands.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,12 @@ pub(crate) struct Fate {
     pub(crate) renewed: bool,
     /// Saved by a user whose node may write.
     pub(crate) shared: bool,
+    /// A power cut came before it was on the disk, or undid what was done to it: nothing is promised.
+    pub(crate) unsure: bool,
+    /// Something else took its name.
+    pub(crate) replaced: bool,
+    /// It lay on a node that lost its index: as an old version that nobody knows, it may come back as a conflict copy.
+    pub(crate) unknown: bool,
     /// Saved on these nodes.
     pub(crate) saved_on: BTreeSet<usize>,
 }
@@ -28,6 +34,8 @@ pub(crate) struct Oracle {
     pub(crate) readers: BTreeSet<usize>,
     /// Names that users of such nodes did something to.
     pub(crate) touched_by_readers: BTreeSet<RelPath>,
+    /// What power cuts left of files that somebody was writing.
+    torn: BTreeSet<Vec<u8>>,
 }
 
 impl Oracle {
@@ -57,17 +65,59 @@ impl Oracle {
         }
     }
 
+    /// The power failed at a node, before all that its user did was on the disk.
+    pub(crate) fn power_failed(&mut self, cut: &Cut) {
+        for bytes in &cut.unsure {
+            if let Some(fate) = self.fates.get_mut(bytes) {
+                fate.unsure = true;
+            }
+        }
+        self.torn.extend(cut.torn.iter().cloned());
+    }
+
+    /// Whether these bytes may be under a name at all: somebody saved them, or a power cut left them.
+    pub(crate) fn knows(&self, bytes: &[u8]) -> bool {
+        self.fates.contains_key(bytes) || self.torn.contains(bytes)
+    }
+
+    /// Something else took the name of a content.
+    pub(crate) fn replaced(&mut self, body: &Body) {
+        if let Body::File(bytes) = body
+            && let Some(fate) = self.fates.get_mut(bytes)
+        {
+            fate.replaced = true;
+        }
+    }
+
+    /// A node lost its index, with all that its user did while it was not looking; these contents are on its disk.
+    pub(crate) fn forgotten(&mut self, node: usize, there: &Tree) {
+        for fate in self.fates.values_mut().filter(|fate| fate.discarded.contains(&node)) {
+            fate.renewed = true;
+        }
+        for (body, ..) in there.values() {
+            if let Body::File(bytes) = body
+                && let Some(fate) = self.fates.get_mut(bytes)
+            {
+                fate.unknown = true;
+            }
+        }
+    }
+
     /// What must be and must not be in the files of a node after everything came to rest.
-    pub(crate) fn judge(&self, node: usize, tree: &Tree) -> Result<(), String> {
-        let there: BTreeSet<&Vec<u8>> = tree
-            .values()
-            .filter_map(|(body, ..)| if let Body::File(bytes) = body { Some(bytes) } else { None })
-            .collect();
+    /// `settled` leaves out names that wait for a content that is nowhere.
+    pub(crate) fn judge(&self, node: usize, tree: &Tree, settled: &Tree) -> Result<(), String> {
+        let (there, settled) = (contents(tree), contents(settled));
         let reader = self.readers.contains(&node);
         for (bytes, fate) in &self.fates {
             let name = String::from_utf8_lossy(bytes);
             let by_writers = fate.discarded.iter().any(|who| !self.readers.contains(who));
             let by_anyone = !fate.discarded.is_empty();
+            if !reader && !fate.shared && there.contains(bytes) {
+                return Err(format!("authority: {name} was saved without the right to write and node {node} shows it"));
+            }
+            if fate.unsure {
+                continue;
+            }
             let own = fate.saved_on.contains(&node) && !by_anyone;
             if !reader && fate.shared && !by_anyone && !there.contains(bytes) {
                 return Err(format!("loss: {name} was saved, nobody discarded it, and node {node} does not show it"));
@@ -75,16 +125,18 @@ impl Oracle {
             if reader && own && !there.contains(bytes) {
                 return Err(format!("loss: the reader {node} saved {name} and it was taken away"));
             }
-            if !reader && by_writers && !fate.renewed && there.contains(bytes) {
+            let may_come_back = fate.renewed || (fate.unknown && fate.replaced);
+            if !reader && by_writers && !may_come_back && settled.contains(bytes) {
                 return Err(format!("resurrection: {name} was discarded and node {node} shows it again"));
             }
-            if !reader && !fate.shared && there.contains(bytes) {
-                return Err(format!("authority: {name} was saved without the right to write and node {node} shows it"));
-            }
         }
-        if let Some(stranger) = there.iter().find(|bytes| !self.fates.contains_key(**bytes)) {
+        if let Some(stranger) = there.iter().find(|bytes| !self.knows(bytes)) {
             return Err(format!("node {node} shows bytes that nobody saved: {}", String::from_utf8_lossy(stranger)));
         }
         Ok(())
     }
+}
+
+fn contents(tree: &Tree) -> BTreeSet<&Vec<u8>> {
+    tree.values().filter_map(|(body, ..)| if let Body::File(bytes) = body { Some(bytes) } else { None }).collect()
 }

@@ -42,25 +42,48 @@ pub(crate) enum Plant {
     NoRules,
     /// A replaced file goes nowhere when a conflict copy was to be made of it.
     NoCopies,
+    /// Flushes are left out: what is swapped in may not be on the disk.
+    DropFlush,
+    /// What a swap took out is not compared with what was expected.
+    SkipSwapCheck,
+    /// A write that the full disk cut short counts as done.
+    IgnoreFull,
+    /// A scan skips what was changed before the last scan, by the clock.
+    TrustClock,
+    /// What a peer sends as a content is taken without a look at its hash.
+    ServeUnverified,
+    /// An empty mount point is taken for a folder whose files were all deleted.
+    NoMarker,
+    /// What a walk could not read is taken for deleted, without another look.
+    UnreadableIsGone,
+    /// A node that lost its index signs before it has heard what was deleted.
+    NoHistory,
 }
 
 impl Plant {
-    /// Need thousands of seeds, or more than the office does yet: looked for when `SIM_PLANT_SEEDS` is given, not demanded.
-    pub(crate) const RARE: [Self; 2] = [Self::TrustFreshStamp, Self::DoneBeforeDisk];
-
-    /// Found within a few hundred seeds.
-    pub(crate) const ALL: [Self; 11] = [
+    /// All of them.
+    pub(crate) const ALL: [Self; 21] = [
         Self::ForgetTombstone,
         Self::SkipExpected,
         Self::BaseFromHeads,
         Self::MtimeOnly,
+        Self::TrustFreshStamp,
         Self::DropBatch,
         Self::ArrivalOrder,
         Self::AnnounceCopies,
+        Self::DoneBeforeDisk,
         Self::PushBeforeDurable,
         Self::EditSettles,
         Self::NoRules,
         Self::NoCopies,
+        Self::DropFlush,
+        Self::SkipSwapCheck,
+        Self::IgnoreFull,
+        Self::TrustClock,
+        Self::ServeUnverified,
+        Self::NoMarker,
+        Self::UnreadableIsGone,
+        Self::NoHistory,
     ];
 }
 

@@ -4,8 +4,9 @@ use lanyard::base::RelPath;
 use lanyard::logic::sync::index::Look;
 
 use crate::disk::Body;
-use crate::node::Acted;
+use crate::node::{Acted, Node, Parcel};
 use crate::plant::Plant;
+use crate::rng::Rng;
 use crate::user::{self, path};
 use crate::world::{Setup, World};
 
@@ -14,7 +15,16 @@ struct Story(World);
 
 impl Story {
     fn new() -> Self {
-        let setup = Setup { seed: 1, nodes: 2, steps: 0, plant: Plant::Nothing, reader: false, rogue: false };
+        let setup = Setup {
+            seed: 1,
+            nodes: 2,
+            steps: 0,
+            plant: Plant::Nothing,
+            reader: false,
+            rogue: false,
+            liar: None,
+            forgets: false,
+        };
         let mut world = World::new(setup);
         world.nodes[0].skew_ms = 0;
         world.nodes[1].skew_ms = 1_000_000;
@@ -24,39 +34,67 @@ impl Story {
     }
 
     fn save(&mut self, at: usize, name: &str, bytes: &str) {
-        let now_ms = self.now(at);
-        self.0.nodes[at].disk.put(&path(name), Body::File(bytes.into()), 0o644, false, now_ms);
+        self.now(at);
+        self.0.oracle.saved(at, bytes.as_bytes());
+        self.0.nodes[at].disk().put(&path(name), Body::File(bytes.into()), 0o644, false);
     }
 
     fn mkdir(&mut self, at: usize, name: &str) {
-        let now_ms = self.now(at);
-        self.0.nodes[at].disk.put(&path(name), Body::Dir, 0o755, false, now_ms);
+        self.now(at);
+        self.0.nodes[at].disk().put(&path(name), Body::Dir, 0o755, false);
+    }
+
+    fn link(&mut self, at: usize, name: &str, target: &str) {
+        self.now(at);
+        self.0.nodes[at].disk().put(&path(name), Body::Link(target.into()), 0, false);
+    }
+
+    /// What is known of `name` is put there, and the machine dies before its index knows.
+    fn commit_unnoted(&mut self, at: usize, name: &str, bytes: &str) {
+        let action = self.0.nodes[at].plan(&path(name), 0).pop().expect("something to do");
+        let (now_ms, unnoted) = (self.0.now_ms(), self.0.nodes[at].index.clone());
+        assert_eq!(self.0.nodes[at].act(&action, Some(bytes.into()), now_ms), Acted::Done);
+        self.0.nodes[at].index = unnoted;
+        self.0.nodes[at].die();
+        self.0.nodes[at].start();
+    }
+
+    /// A later version of `name` by a third node, which has seen nothing of these two.
+    fn entry_of_another(&mut self, name: &str, bytes: &str) -> Parcel {
+        self.0.pass(1000);
+        let mut other = Node::new(9, &mut Rng::new(9), Plant::Nothing);
+        other.skew_ms = 2_000_000;
+        other.set_clock(self.0.now_ms());
+        other.start();
+        other.disk().put(&path(name), Body::File(bytes.into()), 0o644, false);
+        other.scan(&RelPath::root());
+        let signed = other.announce(&self.0.rules, &mut Rng::new(9), self.0.now_ms(), false).signed;
+        Parcel::whole(signed.first().expect("one batch"))
     }
 
     fn delete(&mut self, at: usize, name: &RelPath) {
-        self.0.nodes[at].disk.remove(name);
+        self.0.nodes[at].disk().remove(name);
     }
 
     fn rename(&mut self, at: usize, from: &RelPath, to: &RelPath) {
-        let now_ms = self.now(at);
-        self.0.nodes[at].disk.rename(from, to, now_ms);
+        self.now(at);
+        self.0.nodes[at].disk().rename(from, to);
     }
 
-    fn now(&mut self, at: usize) -> u64 {
+    fn now(&mut self, at: usize) {
         self.0.pass(1000);
-        let node = &self.0.nodes[at];
-        node.local_ms(self.0.now_ms())
+        self.0.nodes[at].set_clock(self.0.now_ms());
     }
 
     /// Everybody tells everybody everything.
     fn settle(&mut self) {
         self.0.heal().expect("an office comes to rest");
-        assert_eq!(self.0.nodes[0].disk.tree(), self.0.nodes[1].disk.tree());
+        assert_eq!(self.0.nodes[0].disk().tree(), self.0.nodes[1].disk().tree());
     }
 
     /// What is there in the end: names, with copies as `copy of name`, and contents.
     fn files(&self) -> Vec<(String, String)> {
-        let tree = self.0.nodes[0].disk.tree();
+        let tree = self.0.nodes[0].disk().tree();
         let named = tree.iter().filter_map(|(at, (body, ..))| match body {
             Body::File(bytes) => {
                 let name = user::owner(at).map_or(at.to_string(), |owner| format!("copy of {owner}"));
@@ -68,7 +106,7 @@ impl Story {
     }
 
     fn copy(&self) -> RelPath {
-        self.0.nodes[0].disk.paths().into_iter().find(user::is_copy).expect("a conflict copy")
+        self.0.nodes[0].disk().paths().into_iter().find(user::is_copy).expect("a conflict copy")
     }
 
     /// A conflict on `name`: the first node's content loses.
@@ -205,9 +243,7 @@ fn a_commit_that_a_death_left_unnoted_is_nobodys_edit() {
     story.save(0, "a", "two");
     story.0.scan_and_send(0).expect("sound");
     story.0.deliver_all().expect("sound");
-    let action = story.0.nodes[1].plan(&path("a"), 0).pop().expect("something to do");
-    let now_ms = story.now(1);
-    assert_eq!(story.0.nodes[1].act(&action, Some(b"two".to_vec()), now_ms, true), Acted::Died);
+    story.commit_unnoted(1, "a", "two");
     let before = story.0.nodes[1].index.frontiers().expect("memory");
     story.settle();
     assert_eq!(story.0.nodes[1].index.frontiers().expect("memory"), before);
@@ -227,4 +263,108 @@ fn a_file_that_replaces_a_directory_yields_to_what_others_put_into_it() {
     story.save(1, "d", "file");
     story.settle();
     assert_eq!(story.files(), files(&[("d/new", "inside"), ("copy of d", "file")]));
+}
+
+#[test]
+fn a_reader_whose_machine_died_between_a_file_and_its_directory_gets_the_directory() {
+    let mut story = Story::new();
+    story.save(0, "a", "one");
+    story.settle();
+    story.0.rules.readers.insert(story.0.nodes[1].writer.node);
+    // What the commit of a directory leaves when the machine dies after the file was taken away.
+    story.delete(0, &path("a"));
+    story.mkdir(0, "a");
+    story.0.scan_and_send(0).expect("sound");
+    story.0.deliver_all().expect("sound");
+    story.delete(1, &path("a"));
+    story.settle();
+    assert!(story.0.nodes[1].disk().is_dir(&path("a")));
+}
+
+#[test]
+fn a_commit_left_unnoted_is_nobodys_edit_when_a_newer_version_comes_before_the_next_look() {
+    let mut story = Story::new();
+    story.save(0, "a", "one");
+    story.0.scan_and_send(0).expect("sound");
+    story.0.deliver_all().expect("sound");
+    story.commit_unnoted(1, "a", "one");
+    story.save(0, "a", "two");
+    story.0.scan_and_send(0).expect("sound");
+    story.0.deliver_all().expect("sound");
+    let before = story.0.nodes[1].index.frontiers().expect("memory");
+    story.settle();
+    assert_eq!(story.0.nodes[1].index.frontiers().expect("memory"), before);
+    assert_eq!(story.files(), files(&[("a", "two")]));
+}
+
+#[test]
+fn a_commit_left_unnoted_is_nobodys_edit_when_it_lost_before_the_next_look() {
+    let mut story = Story::new();
+    story.save(0, "a", "loser");
+    story.0.scan_and_send(0).expect("sound");
+    story.0.deliver_all().expect("sound");
+    story.commit_unnoted(1, "a", "loser");
+    let third = story.entry_of_another("a", "winner");
+    let now_ms = story.0.now_ms();
+    story.0.nodes[1].receive(third, &story.0.rules, now_ms, false).expect("sound");
+    let before = story.0.nodes[1].index.frontiers().expect("memory");
+    story.0.scan_and_send(1).expect("sound");
+    assert_eq!(story.0.nodes[1].index.frontiers().expect("memory"), before);
+}
+
+#[test]
+fn a_link_that_gets_its_name_back_is_not_settled_away_by_a_death() {
+    let mut story = Story::new();
+    story.link(0, "a", "target");
+    story.mkdir(1, "a");
+    story.save(1, "a/b", "below");
+    story.settle();
+    let copy = story.0.nodes[0].disk().paths().into_iter().find(user::is_copy).expect("a conflict copy");
+    // The directory goes: the link will have the name. Until it has, its copy stays.
+    story.delete(1, &path("a"));
+    story.0.scan_and_send(1).expect("sound");
+    story.0.deliver_all().expect("sound");
+    let first = story.0.nodes[0].plan(&path("a"), 0);
+    assert!(first.iter().all(|action| action.name != copy), "{first:?}");
+    story.settle();
+    assert!(
+        matches!(story.0.nodes[0].disk().item(&path("a")), Some(item) if item.body == Body::Link(b"target".into()))
+    );
+}
+
+#[test]
+fn a_users_file_with_the_name_of_a_copy_to_be_decides_nothing() {
+    let mut story = Story::new();
+    story.save(0, "a", "loser");
+    story.save(1, "a", "winner");
+    story.0.scan_and_send(0).expect("sound");
+    story.0.deliver_all().expect("sound");
+    story.0.scan_and_send(1).expect("sound");
+    story.0.deliver_all().expect("sound");
+    let actions = story.0.nodes[1].plan(&path("a"), 0);
+    let copy = actions.into_iter().find(|action| action.copy_of.is_some()).expect("a copy to be").name;
+    story.save(1, &copy.to_string(), "mine");
+    story.settle();
+    let mut texts: Vec<String> = story.files().into_iter().map(|(_, text)| text).collect();
+    texts.sort();
+    assert_eq!(texts, ["loser", "mine", "winner"]);
+}
+
+#[test]
+fn a_loser_that_lies_beside_outlives_a_death_between_its_removal_and_the_directory() {
+    let mut story = Story::new();
+    story.save(0, "a", "loser");
+    story.mkdir(1, "a");
+    story.0.scan_and_send(0).expect("sound");
+    story.0.scan_and_send(1).expect("sound");
+    story.0.deliver_all().expect("sound");
+    // What the commit of the directory leaves on the first machine when it dies half way.
+    let actions = story.0.nodes[0].plan(&path("a"), 0);
+    let copy = actions.into_iter().find(|action| action.copy_of.is_some()).expect("a copy to be");
+    let now_ms = story.0.now_ms();
+    assert_eq!(story.0.nodes[0].act(&copy, Some(b"loser".to_vec()), now_ms), Acted::Done);
+    story.delete(0, &path("a"));
+    story.settle();
+    assert!(story.0.nodes[1].disk().is_dir(&path("a")));
+    assert_eq!(story.files(), files(&[("copy of a", "loser")]));
 }

@@ -20,6 +20,9 @@ pub(crate) struct User {
     pub(crate) saves: u64,
     trash: Vec<(RelPath, Vec<u8>)>,
     last: Option<RelPath>,
+    /// The node of this machine has not looked at everything since its index was made: what equals a deleted file is
+    /// taken for that old file, so nobody brings one back.
+    pub(crate) is_anew: bool,
     /// Names whose conflict this person had a hand in. The entry that says so may come after a later save.
     decided: BTreeSet<RelPath>,
 }
@@ -38,7 +41,6 @@ pub(crate) struct Desk<'a> {
     pub(crate) user: &'a mut User,
     pub(crate) oracle: &'a mut Oracle,
     pub(crate) rng: &'a mut Rng,
-    pub(crate) now_ms: u64,
 }
 
 pub(crate) fn path(text: &str) -> RelPath {
@@ -153,6 +155,14 @@ impl Desk<'_> {
         }
     }
 
+    /// Something else takes the name.
+    fn replace(&mut self, path: &RelPath) {
+        if let Some(item) = self.disk.item(path) {
+            self.oracle.replaced(&item.body);
+        }
+        self.discard(path);
+    }
+
     /// All at or below a name is kept and announced anew.
     fn carry(&mut self, path: &RelPath) {
         for (kept, item) in self.disk.walk(path) {
@@ -162,10 +172,10 @@ impl Desk<'_> {
     }
 
     fn write(&mut self, path: &RelPath, bytes: Vec<u8>) -> bool {
-        if !self.disk.has_room(path) || self.disk.is_dir(path) {
+        if !self.disk.has_room(path) || self.disk.is_dir(path) || (self.disk.calls.full && self.rng.percent(70)) {
             return false;
         }
-        self.discard(path);
+        self.replace(path);
         self.oracle.saved(self.node, &bytes);
         let in_place = self.rng.percent(50);
         let mode = if self.rng.percent(80) { 0o644 } else { 0o600 };
@@ -174,11 +184,14 @@ impl Desk<'_> {
             self.oracle.renewed(&body);
         }
         self.user.last = Some(path.clone());
-        self.disk.put(path, body, mode, in_place, self.now_ms);
+        self.disk.put(path, body, mode, in_place);
+        if self.rng.percent(60) {
+            self.disk.sync(path);
+        }
         true
     }
 
-    fn save(&mut self, path: &RelPath, verb: &str) -> Option<Deed> {
+    pub(crate) fn save(&mut self, path: &RelPath, verb: &str) -> Option<Deed> {
         let bytes = self.fresh();
         let text = format!("{verb} {path} = {}", String::from_utf8_lossy(&bytes));
         if self.write(path, bytes) { self.deed(text, &[path]) } else { None }
@@ -187,9 +200,9 @@ impl Desk<'_> {
     /// An edit of equal length that sets the modification time back.
     fn sly_edit(&mut self) -> Option<Deed> {
         let path = self.a_file()?;
-        let before = self.disk.info(&path)?;
+        let before = self.disk.item(&path)?.info;
         let deed = self.save(&path, "slyly edit")?;
-        self.disk.touch(&path, before.mtime, self.now_ms);
+        self.disk.touch(&path, before.mtime);
         Some(deed)
     }
 
@@ -204,19 +217,19 @@ impl Desk<'_> {
         self.carry(&path);
         let secs = 1_000_000_000 + i64::try_from(self.rng.below(1_000_000_000)).expect("small");
         let nanos = u32::try_from(self.rng.below(1_000_000_000)).expect("small");
-        self.disk.touch(&path, FileTime { secs, nanos }, self.now_ms);
+        self.disk.touch(&path, FileTime { secs, nanos });
         self.deed(format!("touch {path}"), &[&path])
     }
 
     fn chmod(&mut self) -> Option<Deed> {
         let paths = self.disk.paths();
         let path = self.rng.pick(&paths)?.clone();
-        if let Some(item) = self.disk.item(&path).cloned() {
+        if let Some(item) = self.disk.item(&path) {
             self.decide_on(&path);
             self.oracle.renewed(&item.body);
         }
         let mode = [0o755, 0o700, 0o644, 0o600][self.rng.below(4)];
-        self.disk.chmod(&path, mode, self.now_ms);
+        self.disk.chmod(&path, mode);
         self.deed(format!("chmod {path} {mode:o}"), &[&path])
     }
 
@@ -235,9 +248,9 @@ impl Desk<'_> {
         if !possible {
             return None;
         }
-        self.discard(to);
+        self.replace(to);
         self.carry(from);
-        self.disk.rename(from, to, self.now_ms);
+        self.disk.rename(from, to);
         self.deed(format!("rename {from} -> {to}"), &[from, to])
     }
 
@@ -246,16 +259,19 @@ impl Desk<'_> {
         if self.disk.item(&path).is_some() || !self.disk.has_room(&path) {
             return None;
         }
-        self.disk.put(&path, Body::Dir, 0o755, false, self.now_ms);
+        self.disk.put(&path, Body::Dir, 0o755, false);
         self.deed(format!("mkdir {path}"), &[&path])
     }
 
     fn swap_kind(&mut self) -> Option<Deed> {
+        if self.disk.calls.full {
+            return None;
+        }
         if self.rng.percent(50) {
             let path = self.a_file()?;
-            self.discard(&path);
+            self.replace(&path);
             self.disk.remove(&path);
-            self.disk.put(&path, Body::Dir, 0o755, false, self.now_ms);
+            self.disk.put(&path, Body::Dir, 0o755, false);
             return self.deed(format!("replace file {path} by a directory"), &[&path]);
         }
         let path = self.a_dir()?;
@@ -269,16 +285,16 @@ impl Desk<'_> {
         if !self.disk.has_room(&path) || self.disk.is_dir(&path) {
             return None;
         }
-        self.discard(&path);
+        self.replace(&path);
         let target = ["a", "../b.txt", "/etc/passwd"][self.rng.below(3)];
-        self.disk.put(&path, Body::Link(target.as_bytes().to_vec()), 0, false, self.now_ms);
+        self.disk.put(&path, Body::Link(target.as_bytes().to_vec()), 0, false);
         self.deed(format!("link {path} -> {target}"), &[&path])
     }
 
     /// Brings back something thrown away, in its place.
     fn restore(&mut self) -> Option<Deed> {
         let (path, bytes) = self.rng.pick(&self.user.trash)?.clone();
-        if self.disk.item(&path).is_some() || is_copy(&path) {
+        if self.disk.item(&path).is_some() || is_copy(&path) || self.user.is_anew {
             return None;
         }
         let text = format!("restore {path} = {}", String::from_utf8_lossy(&bytes));

@@ -1,20 +1,29 @@
-//! The office: nodes, links that lose, delay, double, reorder and cut, deaths and restarts, and healing.
+//! The office: nodes, links that lose, delay, double, reorder and cut, disks that fail, fill and are pulled, deaths and
+//! power cuts, clocks that jump, members that lie, and healing.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod judge;
+mod trouble;
 
-use lanyard::base::{ContentId, RelPath};
+use std::collections::BTreeMap;
+
+use lanyard::base::{BatchHash, RelPath};
 use lanyard::logic::sync::index::Look;
 use lanyard::logic::sync::reconcile::{Action, Target};
-use lanyard::logic::sync::replica::Authored;
+use lanyard::logic::sync::replica::{Authored, SCANNED_NOTE};
+use lanyard::wire::batch::{Entry, What};
 use lanyard::wire::statement::Frontier;
 
-use crate::disk::{Body, Tree};
-use crate::node::{Acted, Node, Office, Parcel};
+use crate::calls::Visitor;
+use crate::disk::{Cut, Item, Tree};
+use crate::faults::Faults;
+use crate::node::{Acted, Announced, Node, Office, PARKED_MAX, Parcel, Ready, content};
 use crate::oracle::Oracle;
 use crate::plant::Plant;
 use crate::rng::Rng;
 use crate::user::{self, Deed, Desk, User};
 
+/// Messages on their way at once. Far above what was ever seen: what nodes say is bounded by what there is to say.
+const QUEUE_MAX: usize = 4_000;
 /// Rounds within which a healed office must come to rest. Far above what was ever seen.
 const ROUNDS_MAX: usize = 60;
 
@@ -29,26 +38,27 @@ pub(crate) struct Setup {
     pub(crate) reader: bool,
     /// The reader signs what it may not.
     pub(crate) rogue: bool,
+    /// This node sends forged batches, wrong contents and wrong frontiers besides the right ones.
+    pub(crate) liar: Option<usize>,
+    /// A node loses its index once.
+    pub(crate) forgets: bool,
 }
 
 #[derive(Clone, Debug)]
 enum Message {
-    Frontiers(Vec<Frontier>),
+    /// How far a node is, and whether it has history.
+    Frontiers(Vec<Frontier>, bool),
     Parcel(Box<Parcel>),
 }
 
-/// How often things went wrong.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Faults {
-    pub(crate) deeds: u64,
-    pub(crate) lost: u64,
-    pub(crate) doubled: u64,
-    pub(crate) reordered: u64,
-    pub(crate) cuts: u64,
-    pub(crate) deaths: u64,
-    pub(crate) surprises: u64,
-    pub(crate) clock_jumps: u64,
-    pub(crate) copies: u64,
+/// A message on its way.
+#[derive(Clone, Debug)]
+struct Letter {
+    from: usize,
+    to: usize,
+    message: Message,
+    /// Not before this moment.
+    due_ms: u64,
 }
 
 pub(crate) struct World {
@@ -60,7 +70,7 @@ pub(crate) struct World {
     rng: Rng,
     now_ms: u64,
     links: BTreeMap<(usize, usize), bool>,
-    queue: Vec<(usize, usize, Message)>,
+    queue: Vec<Letter>,
     faulty: bool,
     /// Machines die at commits also while the office heals.
     fragile: bool,
@@ -87,6 +97,11 @@ impl World {
         let links = pairs.map(|pair| (pair, true)).collect();
         let users = vec![User::default(); setup.nodes];
         let now_ms = 1_790_000_000_000;
+        for node in &mut nodes {
+            node.set_clock(now_ms);
+            node.disk().flush_all();
+            node.start();
+        }
         Self {
             setup,
             nodes,
@@ -120,6 +135,7 @@ impl World {
     /// A run with everything that can go wrong.
     pub(crate) fn trouble(&mut self) -> Result<(), String> {
         for _ in 0..self.setup.steps {
+            self.faults.steps += 1;
             self.step()?;
         }
         Ok(())
@@ -132,46 +148,90 @@ impl World {
             _ => self.rng.below(25),
         } as u64;
         let at = self.rng.below(self.nodes.len());
-        match self.rng.below(100) {
-            0..22 => {
+        match self.rng.below(200) {
+            0..44 => {
                 self.deed(at);
             }
-            22..36 => self.look(at),
-            36..50 => self.announce(at)?,
-            50..52 => self.hasty(at)?,
-            52..72 => self.deliver()?,
-            72..88 => self.apply(at, 3)?,
-            88..92 => self.greet(at),
-            92..95 => self.cut_or_mend(),
-            95..99 => self.die_or_start(at),
+            44..72 => self.look(at)?,
+            72..98 => self.announce(at)?,
+            98..103 => self.hasty(at)?,
+            103..143 => self.deliver()?,
+            143..172 => self.apply(at, 3)?,
+            172..178 => self.greet(at),
+            178..183 => self.cut_or_mend(),
+            183..190 => self.die_or_start(at)?,
+            190..197 => self.harm_or_mend_disk(at),
+            197 if self.setup.forgets => self.forget(at),
             _ => self.jump_clock(at),
         }
-        Ok(())
+        self.within_bounds()
     }
 
     /// A person does something. The watcher may or may not notice.
     pub(crate) fn deed(&mut self, at: usize) -> Option<Deed> {
-        let node = &mut self.nodes[at];
-        let now_ms = node.local_ms(self.now_ms);
-        let mut desk = Desk {
-            node: at,
-            disk: &mut node.disk,
-            user: &mut self.users[at],
-            oracle: &mut self.oracle,
-            rng: &mut self.rng,
-            now_ms,
-        };
-        let deed = (0..6).find_map(|_| desk.act())?;
+        let deed = self.sit_down(at, |desk| (0..6).find_map(|_| desk.act()))?;
+        self.noticed(at, &deed, true);
+        Some(deed)
+    }
+
+    /// A person at a machine; nobody works on a disk that was pulled.
+    fn sit_down<T>(&mut self, at: usize, act: impl FnOnce(&mut Desk<'_>) -> Option<T>) -> Option<T> {
+        self.users[at].is_anew = self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none();
+        let node = &self.nodes[at];
+        node.set_clock(self.now_ms);
+        let mut disk = node.disk();
+        if disk.calls.pulled {
+            return None;
+        }
+        let (user, oracle, rng) = (&mut self.users[at], &mut self.oracle, &mut self.rng);
+        act(&mut Desk { node: at, disk: &mut disk, user, oracle, rng })
+    }
+
+    fn noticed(&mut self, at: usize, deed: &Deed, watched: bool) {
         self.faults.deeds += 1;
         if self.oracle.readers.contains(&at) {
             let families = deed.paths.iter().filter_map(user::owner);
             self.oracle.touched_by_readers.extend(deed.paths.iter().cloned().chain(families));
         }
-        if self.nodes[at].up && self.rng.percent(85) {
+        if watched && self.nodes[at].up && self.rng.percent(85) {
             self.nodes[at].hints.extend(deed.paths.iter().cloned());
         }
         self.note(|| deed.text.clone());
-        Some(deed)
+    }
+
+    /// A person will do something between two calls of lanyard.
+    fn invite(&mut self, at: usize, chance: usize, calls: usize, names: &[RelPath]) {
+        if !self.faulty || !self.rng.percent(chance) {
+            return;
+        }
+        self.users[at].is_anew = self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none();
+        let visitor = Visitor {
+            // Mostly late: what is staged first is nobody's yet.
+            after: if self.rng.percent(60) { calls * 2 / 3 + self.rng.below(calls / 3) } else { self.rng.below(calls) },
+            open: if self.rng.percent(60) {
+                let name = self.rng.pick(names).cloned();
+                name.map(|name| (name.clone(), self.item(at, &name).map(|item| item.body)))
+            } else {
+                None
+            },
+            node: at,
+            user: std::mem::take(&mut self.users[at]),
+            oracle: std::mem::take(&mut self.oracle),
+            rng: Rng::new(self.rng.next()),
+            deeds: Vec::new(),
+        };
+        self.nodes[at].disk().calls.visitor = Some(Box::new(visitor));
+    }
+
+    fn see_off(&mut self, at: usize) {
+        let Some(visitor) = self.nodes[at].disk().calls.visitor.take() else { return };
+        let Visitor { user, oracle, deeds, .. } = *visitor;
+        self.users[at] = user;
+        self.oracle = oracle;
+        for deed in deeds {
+            self.faults.between += 1;
+            self.noticed(at, &deed, true);
+        }
     }
 
     /// Somebody saves, the node looks and announces, and they save again: all within one step of the clock that
@@ -180,46 +240,50 @@ impl World {
         if self.deed(at).is_none() {
             return Ok(());
         }
-        self.look(at);
+        self.look(at)?;
         self.announce(at)?;
-        let node = &mut self.nodes[at];
-        let now_ms = node.local_ms(self.now_ms);
-        let (user, oracle, rng) = (&mut self.users[at], &mut self.oracle, &mut self.rng);
-        let mut desk = Desk { node: at, disk: &mut node.disk, user, oracle, rng, now_ms };
-        let Some(deed) = desk.save_again() else { return Ok(()) };
-        self.faults.deeds += 1;
-        if self.oracle.readers.contains(&at) {
-            let families = deed.paths.iter().filter_map(user::owner);
-            self.oracle.touched_by_readers.extend(deed.paths.iter().cloned().chain(families));
+        if let Some(deed) = self.sit_down(at, |desk| desk.save_again()) {
+            self.noticed(at, &deed, false);
         }
-        self.note(|| deed.text.clone());
         Ok(())
     }
 
     /// Everybody at this machine throws away every conflict copy.
     pub(crate) fn delete_copies(&mut self, at: usize) -> usize {
-        let copies: Vec<RelPath> = self.nodes[at].disk.paths().into_iter().filter(user::is_copy).collect();
+        let copies: Vec<RelPath> = self.nodes[at].disk().paths().into_iter().filter(user::is_copy).collect();
         for copy in &copies {
-            if let Some(item) = self.nodes[at].disk.item(copy).cloned() {
+            if let Some(item) = self.item(at, copy) {
                 self.oracle.discarded(at, &item.body);
                 self.oracle.renewed(&item.body);
             }
-            if let Some(item) = user::owner(copy).and_then(|owner| self.nodes[at].disk.item(&owner).cloned()) {
+            if let Some(item) = user::owner(copy).and_then(|owner| self.item(at, &owner)) {
                 self.oracle.renewed(&item.body);
             }
-            self.nodes[at].disk.remove(copy);
+            self.nodes[at].disk().remove(copy);
             self.note(|| format!("user {at} deletes copy {copy}"));
         }
         copies.len()
     }
 
+    fn item(&self, at: usize, path: &RelPath) -> Option<Item> {
+        self.nodes[at].disk().item(path)
+    }
+
     /// A scan: of everything when due, else of one hint.
-    fn look(&mut self, at: usize) {
+    fn look(&mut self, at: usize) -> Result<(), String> {
         let everything = self.rng.percent(15);
-        let node = &mut self.nodes[at];
-        if !node.up {
-            return;
+        if !self.nodes[at].up || !self.nodes[at].complete {
+            return Ok(());
         }
+        self.nodes[at].set_clock(self.now_ms);
+        self.invite(at, 15, 12, &[]);
+        self.look_now(at, everything);
+        self.see_off(at);
+        Ok(())
+    }
+
+    fn look_now(&mut self, at: usize, everything: bool) {
+        let node = &mut self.nodes[at];
         if node.scan_due || everything {
             node.scan_due = false;
             node.hints.clear();
@@ -232,56 +296,101 @@ impl World {
     }
 
     fn announce(&mut self, at: usize) -> Result<(), String> {
-        // Nothing is announced before the first full scan after a start.
-        if !self.nodes[at].up || self.nodes[at].scan_due || self.nodes[at].candidates.is_empty() {
+        // Nothing is announced before the first full scan after a start, or without history.
+        if !self.nodes[at].up || self.nodes[at].scan_due || !self.nodes[at].complete {
+            return Ok(());
+        }
+        if self.nodes[at].candidates.is_empty() {
+            self.nodes[at].has_looked();
             return Ok(());
         }
         let dies = self.faulty && self.rng.percent(4);
         let now_ms = self.now_ms;
-        let (signed, died) = self.nodes[at].announce(&self.rules, &mut self.rng, now_ms, dies);
-        let text: Vec<String> = signed.iter().flat_map(|s| &s.entries).map(describe).collect();
+        self.nodes[at].set_clock(now_ms);
+        self.invite(at, 15, 12, &[]);
+        let Announced { signed, lost, died } = self.nodes[at].announce(&self.rules, &mut self.rng, now_ms, dies);
+        let visited = self.faults.between;
+        self.see_off(at);
+        if visited == self.faults.between {
+            self.no_false_deletion(at, signed.iter().chain(&lost))?;
+        }
+        let text: Vec<String> = signed.iter().chain(&lost).flat_map(|s| &s.entries).map(describe).collect();
         self.note(|| format!("node {at} signs {}{}", text.join(", "), if died { " and dies" } else { "" }));
         if died {
-            self.faults.deaths += 1;
-            if self.setup.plant != Plant::PushBeforeDurable {
-                return Ok(());
-            }
-        }
-        // A death after the index is durable and before anything is sent.
-        if self.faulty && !died && self.rng.percent(3) {
+            self.perish(at)?;
             self.archive.extend(signed);
-            self.nodes[at].die();
-            self.faults.deaths += 1;
-            self.note(|| format!("node {at} dies before it sends"));
+            if self.setup.plant == Plant::PushBeforeDurable {
+                self.push(at, &lost);
+            }
             return Ok(());
         }
-        for authored in signed {
-            for to in 0..self.nodes.len() {
-                let linked = to != at && self.nodes[to].up && self.links[&(at.min(to), at.max(to))];
-                if linked && self.nodes[at].up {
-                    let parcel = self.nodes[at].parcel(authored.batch.clone(), self.nodes[to].writer.node, &self.rules);
-                    self.queue.push((at, to, Message::Parcel(Box::new(parcel))));
-                } else if linked {
-                    self.queue.push((at, to, Message::Parcel(Box::new(Parcel::whole(&authored)))));
-                }
-            }
-            if !died {
-                self.archive.push(authored);
+        self.nodes[at].has_looked();
+        // A death after the index is durable and before anything is sent.
+        if self.faulty && self.rng.percent(3) {
+            self.archive.extend(signed);
+            self.note(|| format!("node {at} dies before it sends"));
+            return self.perish(at);
+        }
+        self.push(at, &signed);
+        self.archive.extend(signed);
+        Ok(())
+    }
+
+    /// Nothing is announced as deleted that is on the disk as it was.
+    fn no_false_deletion<'a>(&self, at: usize, signed: impl Iterator<Item = &'a Authored>) -> Result<(), String> {
+        let disk = self.nodes[at].disk();
+        for Entry { path, what, .. } in signed.flat_map(|signed| &signed.entries).map(|salted| &salted.entry) {
+            if let (What::Tombstone { deleted: Some(id) }, Some(bytes)) = (what, disk.file(path))
+                && content(bytes).0 == *id
+            {
+                return Err(format!("node {at} announces {path} as deleted, and it is there"));
             }
         }
         Ok(())
     }
 
+    /// Sends batches to every neighbour.
+    fn push(&mut self, at: usize, signed: &[Authored]) {
+        for authored in signed {
+            for to in 0..self.nodes.len() {
+                let linked = to != at && self.nodes[to].up && self.links[&(at.min(to), at.max(to))];
+                if linked && self.nodes[at].up {
+                    let parcel = self.nodes[at].parcel(authored.batch.clone(), self.nodes[to].writer.node, &self.rules);
+                    self.send_parcel(at, to, parcel);
+                } else if linked {
+                    self.send_parcel(at, to, Parcel::whole(authored));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: Message) {
+        self.queue.push(Letter { from, to, message, due_ms: self.now_ms });
+    }
+
+    /// A liar sends a twisted batch first.
+    fn send_parcel(&mut self, from: usize, to: usize, parcel: Parcel) {
+        if self.setup.liar == Some(from) && self.rng.percent(40) {
+            let lie = parcel.clone().twisted(&mut self.rng);
+            self.faults.lies += 1;
+            self.send(from, to, Message::Parcel(Box::new(lie)));
+        }
+        let parcel = if self.rng.percent(10) { parcel.raw() } else { parcel };
+        self.send(from, to, Message::Parcel(Box::new(parcel)));
+    }
+
     fn deliver(&mut self) -> Result<(), String> {
-        if self.queue.is_empty() {
-            return Ok(());
-        }
-        let mut take = 0;
+        let due = self.queue.iter().position(|letter| letter.due_ms <= self.now_ms || !self.faulty);
+        let Some(mut take) = due else { return Ok(()) };
         if self.faulty && self.rng.percent(20) {
-            take = self.rng.below(self.queue.len());
-            self.faults.reordered += u64::from(take > 0);
+            let other = self.rng.below(self.queue.len());
+            if self.queue[other].due_ms <= self.now_ms && other > take {
+                self.faults.reordered += 1;
+                take = other;
+            }
         }
-        let (from, to, message) = self.queue.remove(take);
+        let mut letter = self.queue.remove(take);
+        let (from, to) = (letter.from, letter.to);
         if !self.connected(from, to) && self.faulty {
             self.faults.lost += 1;
             return Ok(());
@@ -292,83 +401,92 @@ impl World {
         }
         if self.faulty && self.rng.percent(6) {
             self.faults.doubled += 1;
-            self.queue.push((from, to, message.clone()));
+            self.queue.push(letter.clone());
         }
-        self.handle(from, to, message)
+        if self.faulty && self.rng.percent(6) {
+            self.faults.delayed += 1;
+            letter.due_ms = self.now_ms + self.rng.below(2_000) as u64;
+            self.queue.push(letter);
+            return Ok(());
+        }
+        self.handle(from, to, letter.message)
     }
 
     fn handle(&mut self, from: usize, to: usize, message: Message) -> Result<(), String> {
         match message {
-            Message::Frontiers(theirs) => {
+            Message::Frontiers(theirs, complete) => {
                 let most = if self.faulty { 1 + self.rng.below(8) } else { usize::MAX };
                 let reader = self.nodes[from].writer.node;
                 for parcel in self.nodes[to].parcels_for(&theirs, reader, &self.rules, most) {
-                    self.queue.push((to, from, Message::Parcel(Box::new(parcel))));
+                    self.send_parcel(to, from, parcel);
                 }
+                let node = &mut self.nodes[to];
+                if complete && node.history.is_none() {
+                    node.history = Some(theirs);
+                }
+                node.find_history();
                 Ok(())
             }
             Message::Parcel(parcel) => {
                 let drop = self.rng.percent(10);
-                self.nodes[to].receive(*parcel, &self.rules, self.now_ms, drop)
+                self.nodes[to].receive(*parcel, &self.rules, self.now_ms, drop)?;
+                self.nodes[to].find_history();
+                if std::mem::take(&mut self.nodes[to].dropped) && self.connected(from, to) {
+                    let (ours, complete) = self.says(to);
+                    self.send(to, from, Message::Frontiers(ours, complete));
+                }
+                Ok(())
             }
         }
+    }
+
+    fn says(&self, at: usize) -> (Vec<Frontier>, bool) {
+        (self.nodes[at].index.frontiers().expect("memory"), self.nodes[at].complete)
     }
 
     /// Tells every neighbour how far this node is.
     fn greet(&mut self, at: usize) {
-        let ours = self.nodes[at].index.frontiers().expect("memory");
+        let (ours, complete) = self.says(at);
         for to in 0..self.nodes.len() {
-            if self.connected(at, to) {
-                self.queue.push((at, to, Message::Frontiers(ours.clone())));
+            if !self.connected(at, to) {
+                continue;
+            }
+            if self.setup.liar == Some(at) && self.rng.percent(40) {
+                let mut lies = ours.clone();
+                for lie in &mut lies {
+                    let by = self.rng.below(9) as u64;
+                    (lie.seq, lie.batch) = ((lie.seq + by).saturating_sub(4), BatchHash(self.rng.bytes()));
+                }
+                self.faults.lies += 1;
+                self.send(at, to, Message::Frontiers(lies, false));
+            }
+            self.send(at, to, Message::Frontiers(ours.clone(), complete));
+        }
+    }
+
+    /// Memory is bounded, and only whole contents that somebody saved were ever put under a name.
+    fn within_bounds(&mut self) -> Result<(), String> {
+        for node in &self.nodes {
+            if node.parked.len() > PARKED_MAX {
+                return Err(format!("memory: node {} parks {} batches", node.at, node.parked.len()));
+            }
+            for bytes in std::mem::take(&mut node.disk().calls.shown) {
+                if !self.oracle.knows(&bytes) {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    return Err(format!("node {} showed bytes that nobody saved: {text:?}", node.at));
+                }
             }
         }
-    }
-
-    fn cut_or_mend(&mut self) {
-        let pairs: Vec<(usize, usize)> = self.links.keys().copied().collect();
-        let Some(pair) = self.rng.pick(&pairs).copied() else { return };
-        let now = !self.links[&pair];
-        // Most of the time an office works.
-        if !now && self.rng.percent(65) {
-            return;
-        }
-        self.links.insert(pair, now);
-        self.note(|| format!("link {pair:?} {}", if now { "up" } else { "down" }));
-        if now {
-            self.greet(pair.0);
-            self.greet(pair.1);
-        } else {
-            self.faults.cuts += 1;
-            self.queue.retain(|(from, to, _)| (*from.min(to), *from.max(to)) != pair);
-        }
-    }
-
-    fn die_or_start(&mut self, at: usize) {
-        if self.nodes[at].up {
-            if self.rng.percent(70) {
-                return;
-            }
-            self.nodes[at].die();
-            self.faults.deaths += 1;
-            self.note(|| format!("node {at} dies"));
-        } else {
-            self.nodes[at].start();
-            self.greet(at);
-            self.note(|| format!("node {at} starts"));
-        }
-    }
-
-    fn jump_clock(&mut self, at: usize) {
-        let hour = 3_600_000;
-        self.nodes[at].skew_ms += i64::try_from(self.rng.below(2 * hour)).expect("small") - hour as i64;
-        self.faults.clock_jumps += 1;
+        let waiting = self.queue.len();
+        if waiting > QUEUE_MAX { Err(format!("memory: {waiting} messages are on their way")) } else { Ok(()) }
     }
 
     /// Plans some needed paths and carries out what can be: what is put before what is removed, deepest last.
     fn apply(&mut self, at: usize, most: usize) -> Result<(), String> {
-        if !self.nodes[at].up || self.nodes[at].scan_due {
+        if !self.nodes[at].up || self.nodes[at].scan_due || !self.nodes[at].looked {
             return Ok(());
         }
+        self.nodes[at].set_clock(self.now_ms);
         let mut needs = self.nodes[at].index.needs(None, usize::MAX).expect("memory");
         if self.faulty {
             let start = self.rng.below(needs.len().max(1));
@@ -386,41 +504,84 @@ impl World {
             actions.into_iter().partition(|action| action.target != Target::Nothing);
         puts.sort_by(|a, b| a.name.cmp(&b.name));
         removals.sort_by(|a, b| b.name.cmp(&a.name));
-        for action in puts.into_iter().chain(removals) {
-            if self.faulty && self.rng.percent(15) {
-                // The user is quicker.
-                self.deed(at);
-            }
-            let bytes = action.target.content().and_then(|(id, _)| self.fetch(at, id));
-            let dies = (self.faulty && self.rng.percent(2)) || (self.fragile && self.rng.percent(15));
-            let now_ms = self.now_ms;
-            let acted = self.nodes[at].act(&action, bytes, now_ms, dies);
-            self.note(|| format!("node {at} {acted:?} {} := {:?}", action.name, action.target));
-            match acted {
+        let puts: Vec<Ready> = puts.into_iter().map(|action| (action.clone(), self.fetch(at, &action))).collect();
+        self.act(at, puts)?;
+        if self.nodes[at].up {
+            self.act(at, removals.into_iter().map(|action| (action, None)).collect())?;
+        }
+        self.within_bounds()
+    }
+
+    fn act(&mut self, at: usize, ready: Vec<Ready>) -> Result<(), String> {
+        if ready.is_empty() {
+            return Ok(());
+        }
+        // About as many calls as the group takes.
+        let calls = 2 + ready.iter().map(|(_, bytes)| if bytes.is_some() { 14 } else { 5 }).sum::<usize>();
+        if (self.faulty && self.rng.percent(10)) || (self.fragile && self.rng.percent(15)) {
+            let fuse = self.rng.below(calls);
+            self.nodes[at].disk().calls.fuse = Some(fuse);
+        }
+        // Nobody makes a file with the very name that a copy is about to have.
+        let names = ready.iter().map(|(action, _)| action.name.clone());
+        let names: Vec<RelPath> = names.filter(|name| !user::is_copy(name) || self.item(at, name).is_some()).collect();
+        self.invite(at, 50, calls, &names);
+        let now_ms = self.now_ms;
+        let acted = self.nodes[at].act_all(ready, now_ms);
+        let visited = self.faults.between;
+        self.see_off(at);
+        let visited = visited != self.faults.between;
+        let died = {
+            let mut disk = self.nodes[at].disk();
+            disk.calls.fuse = None;
+            disk.calls.dead
+        };
+        for (action, how) in &acted {
+            self.note(|| format!("node {at} {how:?} {} := {:?}", action.name, action.target));
+            match how {
                 Acted::Done => self.faults.copies += u64::from(action.copy_of.is_some()),
                 Acted::Differs => self.faults.surprises += 1,
                 Acted::Waits => {}
-                Acted::Died => {
-                    self.faults.deaths += 1;
+                Acted::Failed | Acted::Died => {
                     // The index never heard that its user could see this: what they do to it counts as done unseen.
-                    if let Some(item) = self.nodes[at].disk.item(&action.name) {
+                    if let Some(item) = self.item(at, &action.name) {
                         self.oracle.renewed(&item.body);
                     }
-                    return Ok(());
                 }
             }
+        }
+        if visited && (died || acted.iter().any(|(_, how)| *how == Acted::Failed)) {
+            // What was saved in that very moment may have been taken out already, and is a version then.
+            let versions = self.nodes[at].disk().versions();
+            self.oracle.power_failed(&Cut { unsure: versions, ..Cut::default() });
+        }
+        if died {
+            self.nodes[at].disk().calls.dead = true;
+            self.perish(at)?;
         }
         Ok(())
     }
 
     /// A content from this disk, or from a neighbour that has it.
-    fn fetch(&mut self, at: usize, id: ContentId) -> Option<Vec<u8>> {
+    fn fetch(&mut self, at: usize, action: &Action) -> Option<Vec<u8>> {
+        let (id, _) = action.target.content()?;
         if let Some(bytes) = self.nodes[at].local(id) {
             return Some(bytes);
         }
+        let path = action.copy_of.as_ref().map_or(&action.name, |(owner, _)| owner);
+        let asker = self.nodes[at].writer.node;
         for peer in 0..self.nodes.len() {
             let reached = self.connected(at, peer) && !(self.faulty && self.rng.percent(15));
-            if reached && let Some(bytes) = self.nodes[peer].local(id) {
+            if !reached {
+                continue;
+            }
+            let Some(mut bytes) = self.nodes[peer].serve(path, id, asker) else { continue };
+            if self.faulty && self.setup.liar == Some(peer) && self.rng.percent(30) {
+                self.faults.lies += 1;
+                bytes.reverse();
+                bytes.push(b'!');
+            }
+            if let Some(bytes) = self.nodes[at].verified(id, bytes) {
                 return Some(bytes);
             }
         }
@@ -432,8 +593,9 @@ impl World {
         self.faulty = false;
         self.note(|| "healing".into());
         for at in 0..self.nodes.len() {
+            self.mend_disk(at);
             if !self.nodes[at].up {
-                self.nodes[at].start();
+                self.start(at);
             }
         }
         self.links.values_mut().for_each(|up| *up = true);
@@ -453,13 +615,12 @@ impl World {
     fn round(&mut self) -> Result<bool, String> {
         self.now_ms += 1000;
         let before: Vec<(Vec<Frontier>, Tree, u64)> = self.nodes.iter().map(state).collect();
+        let deaths = self.faults.deaths;
         for at in 0..self.nodes.len() {
-            self.nodes[at].up = true;
-            self.nodes[at].scan_due = false;
-            self.nodes[at].hints.clear();
-            self.nodes[at].candidates.clear();
-            self.nodes[at].scan(&RelPath::root());
-            self.announce(at)?;
+            if !self.nodes[at].up {
+                self.start(at);
+            }
+            self.look_at_all(at)?;
             self.greet(at);
             self.want_holes(at)?;
         }
@@ -475,7 +636,18 @@ impl World {
             self.apply(at, usize::MAX)?;
         }
         let after: Vec<(Vec<Frontier>, Tree, u64)> = self.nodes.iter().map(state).collect();
-        Ok(before != after)
+        Ok(before != after || deaths != self.faults.deaths)
+    }
+
+    fn look_at_all(&mut self, at: usize) -> Result<(), String> {
+        if self.nodes[at].complete {
+            self.nodes[at].set_clock(self.now_ms);
+            self.nodes[at].scan_due = false;
+            self.nodes[at].hints.clear();
+            self.nodes[at].candidates.clear();
+            self.nodes[at].scan(&RelPath::root());
+        }
+        self.announce(at)
     }
 
     /// Asks all peers for entries that are missing here.
@@ -488,11 +660,22 @@ impl World {
                 }
                 if let Some((_, batch)) = self.nodes[peer].index.batch_of(id).expect("memory") {
                     let parcel = self.nodes[peer].parcel(batch, self.nodes[at].writer.node, &self.rules);
-                    self.queue.push((peer, at, Message::Parcel(Box::new(parcel))));
+                    self.send_parcel(peer, at, parcel);
                 }
             }
         }
         Ok(())
+    }
+
+    /// All that went wrong so far.
+    pub(crate) fn sum(&self) -> Faults {
+        let mut sum = self.faults;
+        for node in &self.nodes {
+            let calls = node.disk().calls.faults;
+            (sum.failed, sum.full, sum.torn) =
+                (sum.failed + calls.failed, sum.full + calls.full, sum.torn + calls.torn);
+        }
+        sum
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -506,9 +689,7 @@ impl World {
     /// One node looks at everything and tells the others, who listen and do nothing yet.
     pub(crate) fn scan_and_send(&mut self, at: usize) -> Result<(), String> {
         self.faulty = false;
-        self.nodes[at].scan_due = false;
-        self.nodes[at].scan(&RelPath::root());
-        self.announce(at)
+        self.look_at_all(at)
     }
 
     pub(crate) fn deliver_all(&mut self) -> Result<(), String> {
@@ -518,143 +699,16 @@ impl World {
         }
         Ok(())
     }
+}
 
-    /// Judges an office at rest.
-    pub(crate) fn judge(&self) -> Result<(), String> {
-        let first = self.nodes[0].disk.tree();
-        for node in &self.nodes {
-            let tree = node.disk.tree();
-            if self.oracle.readers.contains(&node.at) {
-                self.judge_reader(&first, &tree)?;
-                self.oracle.judge(node.at, &tree)?;
-                continue;
-            }
-            let needs = node.index.needs(None, 4).expect("memory");
-            if tree != first {
-                return Err(format!("divergence of node 0 and {}: {}", node.at, difference(&first, &tree)));
-            }
-            if !needs.is_empty() {
-                return Err(format!("node {} is at rest and still needs {needs:?}", node.at));
-            }
-            self.oracle.judge(node.at, &tree)?;
-        }
-        Ok(())
-    }
-
-    /// A reader differs only where its own user did something.
-    fn judge_reader(&self, office: &Tree, own: &Tree) -> Result<(), String> {
-        let touched = &self.oracle.touched_by_readers;
-        let excused = |path: &RelPath| {
-            let owner = user::owner(path);
-            let disputed = |t: &RelPath| owner.as_ref().is_some_and(|owner| t.starts_with(owner));
-            touched.iter().any(|t| t.starts_with(path) || path.starts_with(t) || disputed(t))
-        };
-        let only = |tree: &Tree| -> Tree {
-            tree.iter().filter(|(path, _)| !excused(path)).map(|(p, v)| (p.clone(), v.clone())).collect()
-        };
-        let (office, own) = (only(office), only(own));
-        if office == own { Ok(()) } else { Err(format!("the reader differs: {}", difference(&office, &own))) }
-    }
-
-    /// All that was ever signed reaches a new node in some order, with its clock anywhere: the same files come out.
-    pub(crate) fn replay(&self, rng: &mut Rng) -> Result<(), String> {
-        let mut node = Node::new(self.nodes.len(), rng, Plant::Nothing);
-        let mut parcels: Vec<Parcel> = self.archive.iter().map(Parcel::whole).collect();
-        rng.shuffle(&mut parcels);
-        for parcel in parcels {
-            node.receive(parcel, &self.rules, self.now_ms, false)?;
-        }
-        if !node.parked.is_empty() {
-            return Err(format!("{} batches stay early for ever", node.parked.len()));
-        }
-        for _ in 0..ROUNDS_MAX {
-            let mut needs = node.index.needs(None, usize::MAX).expect("memory");
-            if needs.is_empty() {
-                break;
-            }
-            rng.shuffle(&mut needs);
-            for path in needs {
-                for action in node.plan(&path, self.now_ms) {
-                    let wanted = action.target.content().map(|(id, _)| id);
-                    let bytes = wanted.and_then(|id| self.nodes.iter().chain([&node]).find_map(|n| n.local(id)));
-                    node.act(&action, bytes, self.now_ms, false);
-                }
-            }
-        }
-        let (tree, office) = (node.disk.tree(), self.nodes[0].disk.tree());
-        if tree == office { Ok(()) } else { Err(format!("another order: {}", difference(&office, &tree))) }
-    }
-
-    /// What a node's index says, for people.
-    pub(crate) fn records(&self, at: usize) -> String {
-        let index = &self.nodes[at].index;
-        let mut text = format!("needs {:?}", index.needs(None, usize::MAX).expect("memory"));
-        for frontier in index.frontiers().expect("memory") {
-            text += &format!("\n  log {}:{}", &frontier.writer.node.short()[..3], frontier.seq);
-        }
-        for parcel in &self.nodes[at].parked {
-            text += &format!("\n  parked {parcel:?}").chars().take(80).collect::<String>();
-        }
-        index
-            .walk(&RelPath::root(), &mut |path, record| {
-                let heads: Vec<String> = record.heads.iter().map(|head| describe(&head.salted)).collect();
-                let disk = record.disk.map(|disk| (disk.what, disk.version));
-                let (of, copies, local) = (record.copy_of, record.copies, record.local_only);
-                text += &format!("\n  record {path}: {heads:?} disk {disk:?} copy of {of:?} copies {copies:?} {local}");
-                lanyard::logic::sync::index::Walk::On
-            })
-            .expect("memory");
-        text
-    }
-
-    /// With everything at rest, one person does one thing: then exactly that is everywhere.
-    pub(crate) fn one_at_a_time(&mut self, deeds: usize) -> Result<(), String> {
-        for _ in 0..deeds {
-            let at = self.rng.below(self.nodes.len());
-            if self.oracle.readers.contains(&at) {
-                continue;
-            }
-            self.now_ms += 5000;
-            let before = self.nodes[at].disk.tree();
-            let Some(deed) = self.deed(at) else { continue };
-            let wanted = self.nodes[at].disk.tree();
-            self.fragile = true;
-            let healed = self.heal();
-            self.fragile = false;
-            healed?;
-            self.judge()?;
-            let family = |path: &RelPath| user::owner(path).unwrap_or_else(|| path.clone());
-            let disputed: BTreeSet<RelPath> =
-                before.keys().chain(wanted.keys()).filter(|path| user::is_copy(path)).map(family).collect();
-            let settles = deed
-                .paths
-                .iter()
-                .any(|path| disputed.iter().any(|owner| owner.starts_with(&family(path)) || path.starts_with(owner)));
-            if settles {
-                continue;
-            }
-            let got = self.nodes[0].disk.tree();
-            let unexplained = |path: &&RelPath| {
-                let idle_dir = matches!(wanted.get(*path), Some((Body::Dir, ..)))
-                    && !got.contains_key(*path)
-                    && !got.keys().any(|p| p.starts_with(path));
-                wanted.get(*path) != got.get(*path) && !idle_dir
-            };
-            if let Some(path) = wanted.keys().chain(got.keys()).find(unexplained) {
-                return Err(format!(
-                    "'{}' did not become so: {path} is {:?}, not {:?}",
-                    deed.text,
-                    got.get(path),
-                    wanted.get(path)
-                ));
-            }
-        }
-        Ok(())
-    }
+/// The name that a path belongs to: a conflict copy to the one it is a copy of.
+fn family(path: &RelPath) -> RelPath {
+    user::owner(path).unwrap_or_else(|| path.clone())
 }
 
 fn state(node: &Node) -> (Vec<Frontier>, Tree, u64) {
-    (node.index.frontiers().expect("memory"), node.disk.tree(), node.disk.versions.len() as u64)
+    let disk = node.disk();
+    (node.index.frontiers().expect("memory"), disk.tree(), disk.versions().len() as u64)
 }
 
 fn describe(salted: &lanyard::wire::batch::Salted) -> String {
@@ -666,22 +720,4 @@ fn describe(salted: &lanyard::wire::batch::Salted) -> String {
         other => format!("{other:?}").chars().take(20).collect(),
     };
     format!("{}={what}{{{}}}", entry.path, version.join(" "))
-}
-
-pub(crate) fn difference(left: &Tree, right: &Tree) -> String {
-    let paths: BTreeSet<&RelPath> = left.keys().chain(right.keys()).collect();
-    let differing = paths.into_iter().filter(|path| left.get(*path) != right.get(*path));
-    let shown: Vec<String> =
-        differing.take(4).map(|path| format!("{path}: {} / {}", show(left.get(path)), show(right.get(path)))).collect();
-    shown.join("; ")
-}
-
-fn show(item: Option<&(Body, u16, lanyard::base::FileTime)>) -> String {
-    match item {
-        None => "nothing".into(),
-        Some((Body::File(bytes), mode, mtime)) => {
-            format!("{} {mode:o} {}.{}", String::from_utf8_lossy(bytes), mtime.secs, mtime.nanos)
-        }
-        Some((other, mode, _)) => format!("{other:?} {mode:o}"),
-    }
 }

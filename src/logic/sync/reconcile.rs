@@ -148,9 +148,9 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
             stale.copy_of = None;
             index.put_path(name, &stale)?;
         } else if let Some(disk) = stale.disk {
-            // What gets the name is copied from here first: this may be the only place on this disk that has it.
-            let needed = missing.as_ref().and_then(Target::content).map(|(content, _)| content);
-            if needed.is_some() && needed == disk.what.content() {
+            // It goes once the name has it: this may be the only place on this disk that has the content, and a removal
+            // that is interrupted before it is noted would look as if the user had decided against it.
+            if matches!(&missing, Some(Target::Put { what, .. }) if *what == disk.what) {
                 continue;
             }
             actions.push(Action {

@@ -16,7 +16,8 @@ use super::reconcile;
 use super::rejudge::{self, Verdicts};
 use crate::base::time::HlcClock;
 use crate::base::{
-    FileInfo, FileTime, FolderId, Hlc, Kind, Level, MeshId, Mode, NodeId, RelPath, StatementId, VersionVector, Writer,
+    Causality, FileInfo, FileTime, FolderId, Hlc, Kind, Level, MeshId, Mode, NodeId, RelPath, StatementId,
+    VersionVector, Writer,
 };
 use crate::wire::batch::{BATCH_BYTES_MAX, Batch, ENTRIES_MAX, Entry, Header, Packed, Salted, VERSION_MAX, What};
 use crate::wire::codec::{self, List};
@@ -328,6 +329,16 @@ fn absorb(
                 return reconcile::mark(index, &owner);
             }
         }
+        if known.is_none() && seen.is_some() {
+            // A user's file with the name that a copy was about to have: it decides nothing about the conflict.
+            record.copy_of = None;
+            index.put_path(&path, &record)?;
+            let mut owning = index.path(&owner)?.unwrap_or_default();
+            owning.copies.retain(|name| *name != path);
+            index.put_path(&owner, &owning)?;
+            reconcile::mark(index, &owner)?;
+            return absorb(index, author, now_ms, Found { path, seen }, drafts, settled);
+        }
         let may = may && author.rules.permits(author.writer.node, &owner, Level::Write);
         return settle(index, may, (path, record), (owner, loser), seen, drafts, settled);
     }
@@ -339,8 +350,10 @@ fn absorb(
             reconcile::mark(index, &path)
         }
         (Some(known), None) => {
-            // Deleted here too, or by a commit that was interrupted before it was noted.
-            if !record.is_live() && !record.heads.is_empty() {
+            // Deleted here too, or by a commit that was interrupted before it was noted, or that takes a file away
+            // before it makes the directory. The newer version has seen this one, and it beats a deletion.
+            let was_ended = !record.is_live() && !record.heads.is_empty();
+            if was_ended || is_outdated(index, &path, &record, &known)? {
                 record.disk = None;
                 record.local_only = false;
                 index.put_path(&path, &record)?;
@@ -363,7 +376,9 @@ fn absorb(
             Ok(())
         }
         (known, Some(seen)) => {
-            if !is_last(index, &path, &record, &seen)? && adopt(index, &path, &mut record, &seen)? {
+            if !is_last(index, &path, &record, &seen)?
+                && (adopt(index, &path, &mut record, &seen)? || outdated(index, author, &path, &mut record, &seen)?)
+            {
                 return Ok(());
             }
             if !may {
@@ -437,14 +452,65 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
     Ok(true)
 }
 
+/// What a commit that was interrupted put there before it could be noted may be superseded, or a loser, by the time it
+/// is looked at: it is that version, nobody's edit. It can only be one that this node's user never had before their eyes: newer
+/// than what was noted last or, where nothing was, neither made nor deleted here.
+fn outdated(
+    index: &mut dyn Index,
+    author: &Author<'_>,
+    path: &RelPath,
+    record: &mut PathRecord,
+    seen: &Seen,
+) -> Result<bool> {
+    if !record.is_live() {
+        return Ok(false);
+    }
+    let mut kept = index.kept(path)?;
+    kept.extend(record.heads.iter().cloned());
+    let precedes = |old: &VersionVector, new: &VersionVector| old.compare(new) == Causality::Before;
+    let own = |head: &Head| head.id.writer.node == author.writer.node;
+    let is_new = |old: &Head| match &record.disk {
+        Some(known) => precedes(&known.version, old.version()),
+        None => !kept.iter().any(|head| own(head) && head.version().covers(old.version())),
+    };
+    let is_there = |entry: &Entry| {
+        let exact = entry.mode == seen.info.mode || seen.info.kind == Kind::Symlink;
+        entry.what == seen.what && exact && (entry.what == What::Dir || entry.mtime == seen.info.mtime)
+    };
+    let placed = kept.iter().find(|old| is_there(&old.salted.entry) && is_new(old));
+    let Some(version) = placed.map(|old| old.version().clone()) else { return Ok(false) };
+    record.disk = Some(OnDisk { info: seen.info, what: seen.what.clone(), version, recheck: seen.recheck });
+    record.local_only = false;
+    index.put_path(path, record)?;
+    reconcile::mark(index, path)?;
+    Ok(true)
+}
+
+/// Whether another version is to have the name, one that has seen what was under it or beside which that lies already:
+/// then a commit took it away.
+fn is_outdated(index: &dyn Index, path: &RelPath, record: &PathRecord, known: &OnDisk) -> Result<bool> {
+    let below = reconcile::lives_below(index, path)?;
+    match conflict::view(record, below).main {
+        Main::Nothing => Ok(false),
+        Main::Head(head) if *head.what() == known.what => Ok(false),
+        Main::Head(head) if known.version.compare(head.version()) == Causality::Before => Ok(true),
+        Main::Head(_) | Main::ImpliedDir => Ok(lies_beside(index, path, record, &known.what)? == Some(true)),
+    }
+}
+
 /// Whether what was under the name is a version that still counts and does not lie beside it: then no commit replaced
 /// it, since that would have put it beside first, but a user did.
 fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord, seen: &Seen) -> Result<bool> {
     let Some(disk) = record.disk.as_ref().filter(|disk| disk.what != seen.what) else { return Ok(false) };
-    let Some(head) = record.heads.iter().find(|head| *head.what() == disk.what) else { return Ok(false) };
-    let Some(copy) = reconcile::copy_name(index, path, head)? else { return Ok(false) };
+    Ok(lies_beside(index, path, record, &disk.what)? == Some(false))
+}
+
+/// Whether a version that counts lies beside its name; `None`: there is none.
+fn lies_beside(index: &dyn Index, path: &RelPath, record: &PathRecord, what: &What) -> Result<Option<bool>> {
+    let Some(head) = record.heads.iter().find(|head| head.what() == what) else { return Ok(None) };
+    let Some(copy) = reconcile::copy_name(index, path, head)? else { return Ok(None) };
     let beside = index.path(&copy)?.and_then(|copy| copy.disk);
-    Ok(beside.is_none_or(|beside| beside.what != disk.what))
+    Ok(Some(beside.is_some_and(|beside| beside.what == *what)))
 }
 
 fn is_deleted(record: &PathRecord, what: &What) -> bool {

@@ -273,7 +273,8 @@ impl Commit<'_> {
             }
             Ok(_) => self.undo(target, &version, staged),
             Err(error) => {
-                staged.forget();
+                // It may be an edit: what came out has its name back, whatever it is.
+                self.undo(target, &version, staged);
                 Outcome::Failed { error, staged: None }
             }
         }
@@ -285,9 +286,17 @@ impl Commit<'_> {
         self.touched.insert(target.parent());
         match disk.rename(version, target, Rename::Exchange) {
             Ok(()) => {
-                if look(self.folder, version).is_ok_and(|out| out.is_some_and(|out| is_same(staged.info(), &out))) {
-                    let staged = self.back_to_staging(version, staged);
-                    return self.local_change(target, staged);
+                match look(self.folder, version) {
+                    Ok(Some(out)) if is_same(staged.info(), &out) => {
+                        let staged = self.back_to_staging(version, staged);
+                        return self.local_change(target, staged);
+                    }
+                    Ok(_) => {}
+                    Err(_) => {
+                        // Whatever lies there stays a version.
+                        staged.forget();
+                        return self.local_change(target, None);
+                    }
                 }
                 // A program put yet another file over ours: that one is the newest and keeps the name, the edit
                 // before it stays a version. If the name went away, there is nothing to give back to.
