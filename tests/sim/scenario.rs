@@ -313,6 +313,21 @@ fn a_commit_left_unnoted_is_nobodys_edit_when_it_lost_before_the_next_look() {
 }
 
 #[test]
+fn a_commit_left_unnoted_is_nobodys_edit_where_a_copy_has_become_a_file_of_its_own() {
+    let mut story = Story::conflict("a");
+    let copy = story.copy();
+    let name = String::from_utf8(copy.as_bytes().to_vec()).expect("UTF-8");
+    // Who edits the copy makes it a file of its own; the other machine dies before it notes that it has it.
+    story.save(0, &name, "edited");
+    story.0.scan_and_send(0).expect("sound");
+    story.0.deliver_all().expect("sound");
+    story.commit_unnoted(1, &name, "edited");
+    let before = story.0.nodes[1].index.frontiers().expect("memory");
+    story.0.scan_and_send(1).expect("sound");
+    assert_eq!(story.0.nodes[1].index.frontiers().expect("memory"), before);
+}
+
+#[test]
 fn a_link_that_gets_its_name_back_is_not_settled_away_by_a_death() {
     let mut story = Story::new();
     story.link(0, "a", "target");

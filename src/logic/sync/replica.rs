@@ -339,6 +339,17 @@ fn absorb(
             reconcile::mark(index, &owner)?;
             return absorb(index, author, now_ms, Found { path, seen }, drafts, settled);
         }
+        if let Some(seen) = &seen
+            && !record.heads.is_empty()
+        {
+            // The name has become that of a file of its own, which an interrupted commit put there.
+            let mut own = PathRecord { copy_of: None, ..record.clone() };
+            if adopt(index, &path, &mut own, seen)? || outdated(index, author, &path, &mut own, seen)? {
+                let mut owning = index.path(&owner)?.unwrap_or_default();
+                owning.copies.retain(|name| *name != path);
+                return index.put_path(&owner, &owning);
+            }
+        }
         let may = may && author.rules.permits(author.writer.node, &owner, Level::Write);
         return settle(index, may, (path, record), (owner, loser), seen, drafts, settled);
     }
