@@ -205,6 +205,40 @@ fn a_disk_that_fails_or_is_pulled_deletes_nothing_elsewhere_and_comes_back_after
     office.end();
 }
 
+#[test]
+fn a_disk_that_loses_bits_in_silence_is_found_out_and_repaired_from_the_others() {
+    if !can("silent damage", true, &["mkfs.ext4"]) {
+        return;
+    }
+    let Some(lab) = Lab::open("silent damage") else { return };
+    let (h1, h2) = (lab.host(), lab.host());
+    let Some(mut office) = Office::open("silent damage", [&h1, &h2], "ext4", 48) else { return };
+    let letter = b"a line that is nowhere else on this disk\n".repeat(5_000);
+    office.user.save(&office.here, "letter", &letter);
+    office.in_step("with the letter");
+    office.b.lanyard(&["wait", "--timeout", "60s"]).ok();
+    let said = office.b.lanyard(&["verify"]).ok().stdout;
+    assert!(said.contains("all as they should be"), "{said}");
+
+    // One bit of the letter flips below the file system.
+    office.b.stop();
+    office.disk.unmount();
+    let mut image = std::fs::read(&office.disk.image).expect("the image");
+    let at = image.windows(20).position(|bytes| letter.starts_with(bytes)).expect("the letter is on the disk");
+    image[at + 7] ^= 4;
+    std::fs::write(&office.disk.image, image).expect("the image");
+    office.disk.mount();
+    office.b.up(&[]);
+    assert_ne!(std::fs::read(office.seen.join("letter")).expect("a file"), letter);
+
+    let said = office.b.lanyard(&["verify"]).ok().stdout;
+    assert!(said.contains("letter: was damaged, is whole again"), "{said}");
+    assert_eq!(std::fs::read(office.seen.join("letter")).expect("a file"), letter);
+    office.b.lanyard(&["verify", "Nowhere"]).exits(1).names("Nowhere");
+    office.in_step("after the repair");
+    office.end();
+}
+
 impl Office<'_> {
     /// Nothing is taken for deleted because a disk is away.
     #[track_caller]

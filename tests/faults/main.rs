@@ -25,3 +25,4 @@ mod kill;
 mod locks;
 mod power;
 mod saving;
+mod watch;

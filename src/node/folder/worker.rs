@@ -39,6 +39,8 @@ use crate::wire::codec::List;
 use crate::wire::message::{BatchPush, EntryWant, Frontiers, Message, Subscribe};
 use crate::wire::statement::{Fork, Frontier};
 
+/// A folder that cannot be watched as a whole is looked at this often. A guess: 50,000 files take a third of a second.
+const UNWATCHED_SCAN_MS: u64 = 20_000;
 /// Events taken in one turn.
 const EVENTS_PER_TURN_MAX: usize = 64;
 /// Names whose bytes are added up for `status`.
@@ -104,7 +106,9 @@ pub(super) struct Worker {
     /// What holds bursts of changes.
     pub(super) guard: Guard,
     pub(super) next_scan_ms: u64,
-    pub(super) _watch: Option<Watch>,
+    watch: Option<Watch>,
+    /// Whether it was said that not everything is watched.
+    unwatched_told: bool,
     pub(super) hints: Receiver<Hint>,
     pub(super) events: Receiver<FolderEvent>,
     pub(super) own_events: Sender<FolderEvent>,
@@ -154,7 +158,7 @@ impl Worker {
         let mut apply = Apply::default();
         apply.select(follow(&setup.store, setup.selection.clone())?);
         Ok(Self {
-            next_scan_ms: clock::boottime_ms() + setup.scan_ms,
+            next_scan_ms: clock::boottime_ms() + if watch.is_some() { setup.scan_ms } else { UNWATCHED_SCAN_MS },
             setup,
             writer,
             complete,
@@ -181,7 +185,8 @@ impl Worker {
             pause_until_ms: None,
             took_ms: 0,
             guard,
-            _watch: watch,
+            unwatched_told: watch.is_none(),
+            watch,
             hints,
             events,
             own_events,
@@ -391,8 +396,9 @@ impl Worker {
 
     fn turn(&mut self, pushes: Vec<(NodeId, Box<BatchPush>)>) -> Result<(), TurnError> {
         let now = clock::boottime_ms();
+        self.mind_watch(now);
         if self.complete && now >= self.next_scan_ms {
-            self.next_scan_ms = now + self.setup.scan_ms;
+            self.next_scan_ms = now + self.scan_interval();
             let wall = clock::wall_ms();
             self.prune(wall);
             self.let_go(wall)?;
@@ -437,6 +443,25 @@ impl Worker {
             self.pause_until_ms = None;
         }
         self.finish_turn()
+    }
+
+    /// How long until the next look at everything: what is not watched is found by looking.
+    fn scan_interval(&self) -> u64 {
+        if self.is_watched() { self.setup.scan_ms } else { self.setup.scan_ms.min(UNWATCHED_SCAN_MS) }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| !watch.is_partial())
+    }
+
+    /// Watches may run out while the node runs: said once, and looked at more often from then on.
+    fn mind_watch(&mut self, now: u64) {
+        if self.unwatched_told || self.is_watched() {
+            return;
+        }
+        self.unwatched_told = true;
+        self.next_scan_ms = self.next_scan_ms.min(now + UNWATCHED_SCAN_MS);
+        report_watch(&self.setup, &WatchError::Limit(self.setup.root.display().to_string()));
     }
 
     fn finish_turn(&mut self) -> Result<(), TurnError> {
