@@ -16,6 +16,15 @@ pub const NEEDED_MS: u64 = 30 * DAY_MS;
 /// Up to which age one version in which span is kept; what is younger than the first is all kept.
 const STEPS: [(u64, u64); 3] = [(7 * DAY_MS, HOUR_MS), (NEEDED_MS, DAY_MS), (u64::MAX, 7 * DAY_MS)];
 
+/// The time by which versions are dated and grow old: the wall clock's, but never back, and forward at most this many times
+/// as fast as this machine ran. A clock that jumps by years ages nothing before somebody sets it right.
+const CATCH_UP: u64 = 24;
+
+/// That time, after what it was before (`None`: never noted) and `ran_ms` of running since.
+pub fn advance(known_ms: Option<u64>, wall_ms: u64, ran_ms: u64) -> u64 {
+    known_ms.map_or(wall_ms, |known| wall_ms.min(known.saturating_add(ran_ms.saturating_mul(CATCH_UP))).max(known))
+}
+
 /// What one folder keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
@@ -88,6 +97,21 @@ mod tests {
     fn left(versions: &[Kept], now_ms: u64, keep_ms: u64) -> Vec<Kept> {
         let gone = gone(versions, now_ms, keep_ms);
         versions.iter().zip(gone).filter(|(_, gone)| !gone).map(|(kept, _)| *kept).collect()
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ages_nothing_at_once_and_one_set_back_turns_no_time_back() {
+        let now = 1_000 * DAY_MS;
+        assert_eq!(advance(None, now, 0), now);
+        assert_eq!(advance(Some(now), now + HOUR_MS, HOUR_MS), now + HOUR_MS);
+        assert_eq!(advance(Some(now), now + 400 * DAY_MS, HOUR_MS), now + DAY_MS);
+        assert_eq!(advance(Some(now), now - 400 * DAY_MS, HOUR_MS), now);
+        // A machine that was off for a month is at its age after a day and a quarter.
+        let hours = (1..100).scan(now, |time, _| {
+            *time = advance(Some(*time), now + 30 * DAY_MS, HOUR_MS);
+            Some(*time)
+        });
+        assert_eq!(hours.take_while(|time| *time < now + 30 * DAY_MS).count(), 29);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod watch;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::{FolderId, Kind};
 use primitives::{Disk, Look, Make, Open, Place, leads_out};
@@ -133,6 +134,8 @@ pub enum MarkerError {
 pub struct Folder {
     path: PathBuf,
     disk: Arc<dyn Disk>,
+    /// Kept versions are dated no earlier, milliseconds since 1970 UTC.
+    not_before_ms: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Folder {
@@ -150,7 +153,17 @@ impl Folder {
 
     /// A folder on the given disk; `path` is for messages and for `check_marker`.
     pub fn over(path: &Path, disk: Arc<dyn Disk>) -> Self {
-        Self { path: path.to_path_buf(), disk }
+        Self { path: path.to_path_buf(), disk, not_before_ms: Arc::default() }
+    }
+
+    /// From now on kept versions are dated no earlier than this, whatever the clock says: one that is behind would let them
+    /// seem old once it is set right.
+    pub fn date_versions_from(&self, ms: u64) {
+        self.not_before_ms.store(ms, Ordering::Relaxed);
+    }
+
+    fn version_ms(&self) -> u64 {
+        super::clock::wall_ms().max(self.not_before_ms.load(Ordering::Relaxed))
     }
 
     /// Where it was opened.

@@ -7,17 +7,40 @@ use crate::base::RelPath;
 use crate::logic::retention::{self, DAY_MS, Kept, Sizes};
 use crate::logic::sync::history;
 use crate::logic::sync::index::IndexError;
+use crate::shell::clock;
 use crate::shell::disk::DiskError;
 use crate::shell::disk::versions::{self, Pruned, Version};
 use crate::wire::batch::What;
 
+/// Note in the index: the time by which versions grow old, milliseconds since 1970 UTC.
+const NOTE_AGE: &str = "age";
+
 impl Worker {
     /// Lets go of replaced contents, as far as the configuration says.
-    pub(super) fn prune(&self, now: u64) {
+    pub(super) fn prune(&mut self) {
+        let now = match self.age() {
+            Ok(now) => now,
+            Err(error) => return warn!(folder = %self.setup.name, %error, "old versions stay for now"),
+        };
         match self.prune_versions(now) {
             Ok(pruned) => debug!(folder = %self.setup.name, ?pruned, "old versions"),
             Err(error) => warn!(folder = %self.setup.name, %error, "old versions stay for now"),
         }
+    }
+
+    /// The time by which versions grow old; it goes on from here, also for those to come.
+    fn age(&mut self) -> Result<u64, IndexError> {
+        let (wall, running) = (clock::wall_ms(), clock::boottime_ms());
+        let ran_ms = running.saturating_sub(self.aged_ms);
+        self.aged_ms = running;
+        let now = self.setup.store.write(false, |index| {
+            let known = index.note(NOTE_AGE)?.and_then(|note| note.try_into().ok()).map(u64::from_be_bytes);
+            let now = retention::advance(known, wall, ran_ms);
+            index.put_note(NOTE_AGE, &now.to_be_bytes())?;
+            Ok::<_, IndexError>(now)
+        })?;
+        self.setup.disk.date_versions_from(now);
+        Ok(now)
     }
 
     fn prune_versions(&self, now: u64) -> Result<Pruned, DiskError> {

@@ -107,6 +107,8 @@ pub(super) struct Worker {
     pub(super) guard: Guard,
     pub(super) next_scan_ms: u64,
     watch: Option<Watch>,
+    /// When versions last grew older.
+    pub(super) aged_ms: u64,
     /// Whether it was said that not everything is watched.
     unwatched_told: bool,
     pub(super) hints: Receiver<Hint>,
@@ -185,6 +187,7 @@ impl Worker {
             pause_until_ms: None,
             took_ms: 0,
             guard,
+            aged_ms: clock::boottime_ms(),
             unwatched_told: watch.is_none(),
             watch,
             hints,
@@ -400,7 +403,7 @@ impl Worker {
         if self.complete && now >= self.next_scan_ms {
             self.next_scan_ms = now + self.scan_interval();
             let wall = clock::wall_ms();
-            self.prune(wall);
+            self.prune();
             self.let_go(wall)?;
             self.seal();
             self.local.look_below(RelPath::root());
@@ -424,7 +427,7 @@ impl Worker {
                 index.put_note(NOTE_BOOT, boot.as_bytes())
             })?;
             (self.looked, self.outage_ms) = (true, None);
-            self.prune(clock::wall_ms());
+            self.prune();
         }
         if self.is_paused(now) {
             return self.finish_turn();

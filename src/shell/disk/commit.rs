@@ -20,7 +20,6 @@ use super::scan::{self, look};
 use super::stage::{self, FLUSH_EACH_MAX, Staged};
 use super::{DiskError, Folder, versions};
 use crate::base::{FileInfo, FileTime, Kind, Mode, RelPath};
-use crate::shell::clock;
 
 /// Mode of directories made because something lies below them; their own entry sets the right one.
 const PARENT_MODE: Mode = 0o755;
@@ -121,7 +120,7 @@ pub fn commit(folder: &Folder, orders: Vec<CommitOrder>) -> Vec<Outcome> {
 
     let mut commit = Commit {
         folder,
-        now_ms: clock::wall_ms(),
+        now_ms: folder.version_ms(),
         touched: BTreeSet::new(),
         made: BTreeSet::new(),
         opened: Vec::new(),
