@@ -91,6 +91,11 @@ impl Pair<'_> {
 pub(crate) fn lanyard<'lab>(hosts: &'lab [Host<'lab>; 2], tag: &str) -> Pair<'lab> {
     let [mut a, mut b] = [hosts[0].node(&format!("here{tag}")), hosts[1].node(&format!("there{tag}"))];
     let (here, there) = (a.mkdir("Shared"), b.mkdir("Shared"));
+    for node in [&a, &b] {
+        // The trees of earlier rounds are deleted as a whole.
+        std::fs::create_dir_all(node.home()).expect("a home");
+        std::fs::write(node.home().join("config.toml"), "[guard]\nchanges = 0\n").expect("a configuration");
+    }
     a.up(&["Shared"]);
     b.up(&["Shared"]);
     a.admit(&b, &[]);

@@ -173,7 +173,7 @@ impl Default for Guard {
 impl Guard {
     /// As the guard takes them.
     pub(super) fn limits(self) -> guard::Limits {
-        guard::Limits { limit: self.changes, window_ms: self.window_s * 1000 }
+        guard::Limits { limit: self.changes * guard::CHANGE, window_ms: self.window_s * 1000 }
     }
 }
 

@@ -4,7 +4,8 @@
 //! own view; what becomes of it is a signed `Verdict`, which all nodes judge alike (`logic::policy::judge`). Rules:
 //! 1. only what takes a content away from this disk counts: a content that has another name here is not lost, so
 //!    renames are free, and so is whatever is new;
-//! 2. a change has a weight: what looks like encryption counts twice;
+//! 2. a change has a weight: what looks like encryption counts twice, what goes with its whole directory a tenth, as
+//!    people delete directories and programs that do harm leave them;
 //! 3. weights are added up over any stretch of `window_ms` of *authored* time: a month's work that arrives at once is a
 //!    month's work. Once they exceed `limit` the rest of that stretch is held;
 //! 4. what was let through is remembered over restarts, in a bounded list for each node.
@@ -16,8 +17,14 @@ use serde::{Deserialize, Serialize};
 use super::index::EntryId;
 use crate::base::{FileTime, NodeId, Writer};
 
-/// Changes that are remembered of one node, as a multiple of the limit: those of several stretches that mix.
-const REMEMBERED_FACTOR: usize = 4;
+/// The weight of an ordinary change.
+pub const CHANGE: u32 = 10;
+/// Of one that looks like encryption.
+pub const HARM: u32 = 2 * CHANGE;
+/// Of a deletion that goes with its directory.
+pub const WITH_DIRECTORY: u32 = 1;
+/// Changes that are remembered of one node: those of several stretches that mix. A guess; 20 KiB.
+const REMEMBERED_MAX: usize = 1024;
 /// Bytes in which each value comes up about equally often: none of 256 is more than this factor from its share.
 const RANDOM_FACTOR: usize = 3;
 /// Fewer bytes say nothing about how random they are.
@@ -26,7 +33,7 @@ const RANDOM_BYTES_MIN: usize = 1024;
 /// When the guard holds. `limit` 0: never.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Weight that one node's changes may have within the window.
+    /// Weight that one node's changes may have within the window, in all.
     pub limit: u32,
     /// The window in milliseconds of authored time.
     pub window_ms: u64,
@@ -39,7 +46,7 @@ pub struct Loss {
     pub id: EntryId,
     /// When it was made: see `made_at`.
     pub at_ms: u64,
-    /// 1, or more where it looks like harm; 0: nothing is lost, but it belongs to a burst if there is one.
+    /// As above; 0: nothing is lost, but it belongs to a burst if there is one.
     pub weight: u32,
 }
 
@@ -54,7 +61,8 @@ pub struct Watched {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Passed {
-    id: EntryId,
+    incarnation: u64,
+    seq: u64,
     at_ms: u64,
     weight: u32,
 }
@@ -124,15 +132,16 @@ impl Guard {
             burst.add(loss);
             return true;
         }
-        if loss.weight == 0 || watched.passed.iter().any(|passed| passed.id == loss.id) {
+        if loss.weight == 0 || watched.passed.iter().any(|passed| passed.is(loss.id)) {
             return false;
         }
         let near = |passed: &&Passed| passed.at_ms.abs_diff(loss.at_ms) <= window_ms;
         let weight: u32 = watched.passed.iter().filter(near).map(|passed| passed.weight).sum();
         if weight + loss.weight <= limit {
-            watched.passed.push_back(Passed { id: loss.id, at_ms: loss.at_ms, weight: loss.weight });
-            let most = (limit as usize).saturating_mul(REMEMBERED_FACTOR);
-            while watched.passed.len() > most {
+            let EntryId { writer, seq } = loss.id;
+            let passed = Passed { incarnation: writer.incarnation, seq, at_ms: loss.at_ms, weight: loss.weight };
+            watched.passed.push_back(passed);
+            if watched.passed.len() > REMEMBERED_MAX {
                 watched.passed.pop_front();
             }
             return false;
@@ -141,8 +150,8 @@ impl Guard {
         burst.add(loss);
         for passed in watched.passed.iter().filter(near) {
             burst.from_ms = burst.from_ms.min(passed.at_ms);
-            let stretch = burst.held.entry(passed.id.writer);
-            let seq = passed.id.seq;
+            let log = Writer { node: loss.id.writer.node, incarnation: passed.incarnation };
+            let (stretch, seq) = (burst.held.entry(log), passed.seq);
             let stretch = stretch.or_insert(Stretch { first: seq, last: seq, held_from: u64::MAX, held_to: 0 });
             (stretch.first, stretch.last) = (stretch.first.min(seq), stretch.last.max(seq));
         }
@@ -168,6 +177,12 @@ impl Guard {
             watched.passed.clear();
         }
         (decided.0 <= decided.1).then_some(decided)
+    }
+}
+
+impl Passed {
+    fn is(&self, id: EntryId) -> bool {
+        (self.incarnation, self.seq) == (id.writer.incarnation, id.seq)
     }
 }
 
@@ -210,14 +225,14 @@ mod tests {
     use super::*;
 
     const MINUTE_MS: u64 = 60_000;
-    const LIMITS: Limits = Limits { limit: 100, window_ms: 10 * MINUTE_MS };
+    const LIMITS: Limits = Limits { limit: 100 * CHANGE, window_ms: 10 * MINUTE_MS };
 
     fn log(node: u8) -> Writer {
         Writer { node: NodeId([node; 32]), incarnation: 1 }
     }
 
     fn loss(node: u8, seq: u64, at_ms: u64) -> Loss {
-        Loss { id: EntryId { writer: log(node), seq }, at_ms, weight: 1 }
+        Loss { id: EntryId { writer: log(node), seq }, at_ms, weight: CHANGE }
     }
 
     #[test]
@@ -280,10 +295,17 @@ mod tests {
     #[test]
     fn what_looks_like_harm_counts_twice_and_what_only_rides_along_waits_with_a_burst() {
         let mut guard = Guard::new(LIMITS);
-        let twice = |seq| Loss { weight: 2, ..loss(1, seq, seq) };
+        let twice = |seq| Loss { weight: HARM, ..loss(1, seq, seq) };
         assert_eq!((1..=200).filter(|seq| guard.holds(twice(*seq))).count(), 150);
         assert!(guard.holds(Loss { weight: 0, ..loss(1, 201, 201) }));
         assert!(!guard.holds(Loss { weight: 0, ..loss(2, 1, 201) }));
+    }
+
+    #[test]
+    fn whole_directories_that_are_deleted_are_held_much_later() {
+        let mut guard = Guard::new(LIMITS);
+        let light = |seq| Loss { weight: WITH_DIRECTORY, ..loss(1, seq, seq) };
+        assert_eq!((1..=1_500).filter(|seq| guard.holds(light(*seq))).count(), 500);
     }
 
     #[test]
@@ -297,7 +319,7 @@ mod tests {
         let mut guard = Guard::new(LIMITS);
         assert!((1..=20_000).all(|seq| !guard.holds(loss(1, seq, seq * 60 * MINUTE_MS))));
         let watched = guard.memory_of(log(1).node).expect("watched");
-        assert!(watched.passed.len() <= 400);
+        assert!(watched.passed.len() <= REMEMBERED_MAX);
         assert!(postcard::to_allocvec(watched).expect("plain").len() < 32 * 1024);
     }
 

@@ -125,8 +125,10 @@ impl Worker {
         let elsewhere = index.places_of(content, PLACES_MAX)?.into_iter().any(|place| !going.contains(&place));
         let weight = match () {
             () if elsewhere => 0,
-            () if is_removal => 1 + u32::from(comes_back_renamed(index, &action.name, head.id.writer.node)?),
-            () => 1 + u32::from(self.looks_encrypted(action, source)),
+            () if is_removal && comes_back_renamed(index, &action.name, head.id.writer.node)? => guard::HARM,
+            () if is_removal && goes_with_its_directory(index, &action.name)? => guard::WITH_DIRECTORY,
+            () if !is_removal && self.looks_encrypted(action, source) => guard::HARM,
+            () => guard::CHANGE,
         };
         let at_ms =
             if is_removal { entry.time.ms } else { guard::made_at(entry.time.ms, entry.mtime, disk.info.mtime) };
@@ -209,6 +211,12 @@ fn comes_back_renamed(index: &dyn Index, name: &RelPath, author: NodeId) -> Resu
         Walk::Enough
     })?;
     Ok(found)
+}
+
+/// Whether the directory that a file is in was deleted, too.
+fn goes_with_its_directory(index: &dyn Index, name: &RelPath) -> Result<bool, IndexError> {
+    let Some(parent) = name.parent().filter(|parent| !parent.is_root()) else { return Ok(false) };
+    Ok(index.path(&parent)?.is_some_and(|record| !record.heads.is_empty() && !record.is_live()))
 }
 
 /// What is held of a burst: at most `most` entries are looked at, `listed` of them named.
