@@ -94,7 +94,8 @@ pub(crate) fn lanyard<'lab>(hosts: &'lab [Host<'lab>; 2], tag: &str) -> Pair<'la
     for node in [&a, &b] {
         // The trees of earlier rounds are deleted as a whole.
         std::fs::create_dir_all(node.home()).expect("a home");
-        std::fs::write(node.home().join("config.toml"), "[guard]\nchanges = 0\n").expect("a configuration");
+        let config = format!("name = \"{}\"\n[guard]\nchanges = 0\n", node.name);
+        std::fs::write(node.home().join("config.toml"), config).expect("a configuration");
     }
     a.up(&["Shared"]);
     b.up(&["Shared"]);
