@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::audit::folder_ref;
 use super::folder::{FolderHandle, Held};
-use super::rules::{known_folders, not_allowed, unclear};
+use super::rules::{folders_meant, known_folders, not_allowed, unclear};
 use super::{Shared, commands};
 use crate::base::{FolderId, NodeId};
-use crate::logic::policy::{self, Policy, find_folder, find_node};
+use crate::logic::policy::{self, Policy, find_node};
 use crate::logic::sync::guard::Burst;
 use crate::logic::sync::index::IndexError;
 use crate::shell::clock;
@@ -50,12 +50,7 @@ pub(super) async fn decide(shared: &Arc<Shared>, ask: DecideHeld) -> Result<Deci
     let policy = commands::must_have_mesh(shared)?;
     let node = find_node(&policy, &ask.node).map_err(unclear)?;
     let named = shared.node_ref(Some(&policy), node);
-    let mut folders = known_folders(shared, &policy);
-    let mut on = String::new();
-    if let Some(wanted) = &ask.folder {
-        folders = vec![find_folder(&policy, &folders, wanted).map_err(unclear)?];
-        on = format!(" in the folder {}", name(&policy, folders[0]));
-    }
+    let (folders, on) = folders_meant(shared, &policy, ask.folder.as_deref())?;
     let found: Vec<Found> = bursts(shared, folders).into_iter().filter(|found| found.node == node).collect();
     if found.is_empty() {
         return Err(Failure::failed(format!("no changes of {}{on} are held here", named.name))
@@ -102,7 +97,7 @@ fn bursts(shared: &Shared, folders: Vec<FolderId>) -> Vec<Found> {
 }
 
 fn name(policy: &Policy, folder: FolderId) -> String {
-    policy.folder(folder).map_or_else(|| folder.to_hex(), |state| state.name.clone())
+    folder_ref(Some(policy), folder).name
 }
 
 fn unreadable(error: &IndexError) -> Failure {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::audit::folder_ref;
 use super::folder::{FolderHandle, NotCounted};
-use super::rules::{known_folders, not_allowed, unclear};
+use super::rules::{folders_meant, known_folders, not_allowed, unclear};
 use super::{Shared, commands};
 use crate::base::{FolderId, NodeId, RelPath};
 use crate::logic::policy::{self, Policy, Unclear, VoidEntry, find_folder, find_node, find_path};
@@ -113,12 +113,7 @@ pub(super) async fn reinstate(shared: &Arc<Shared>, ask: ReinstateNode) -> Resul
     let policy = commands::must_have_mesh(shared)?;
     let node = find_node(&policy, &ask.node).map_err(unclear)?;
     let named = shared.node_ref(Some(&policy), node);
-    let mut folders = known_folders(shared, &policy);
-    let mut on = String::new();
-    if let Some(wanted) = &ask.folder {
-        folders = vec![find_folder(&policy, &folders, wanted).map_err(unclear)?];
-        on = format!(" in the folder {}", name(&policy, folders[0]));
-    }
+    let (mut folders, on) = folders_meant(shared, &policy, ask.folder.as_deref())?;
     folders.retain(|folder| policy.folder(*folder).is_some_and(|state| !state.retired));
     let logs = |folder: &FolderId| shared.mesh.rules(*folder).not_reinstated();
     let forked: Vec<_> = folders

@@ -29,10 +29,7 @@ const REVERTED_MAX: usize = 1000;
 pub(super) fn rules(shared: &Shared, ask: &RulesOf) -> Result<Rules, Failure> {
     let policy = commands::must_have_mesh(shared)?;
     let now = clock::wall_ms();
-    let mut folders = known_folders(shared, &policy);
-    if let Some(wanted) = &ask.folder {
-        folders = vec![find_folder(&policy, &folders, wanted).map_err(unclear)?];
-    }
+    let (mut folders, _) = folders_meant(shared, &policy, ask.folder.as_deref())?;
     let name = |id: &FolderId| policy.folder(*id).map(|state| state.name.clone()).unwrap_or_default();
     folders.sort_by_key(|id| (name(id), *id));
     let in_force = |listed: &RuleInForce| listed.rule.not_after.is_none_or(|last| last >= now);
@@ -314,6 +311,18 @@ pub(super) fn known_folders(shared: &Shared, policy: &Policy) -> Vec<FolderId> {
         true => policy.folders().map(|(id, _)| id).collect(),
         false => policy.visible_folders(me, clock::wall_ms()),
     }
+}
+
+/// The one folder that is named, or all; and where that is, for a sentence: ` in the folder NAME`, or nothing.
+pub(super) fn folders_meant(
+    shared: &Shared,
+    policy: &Policy,
+    wanted: Option<&str>,
+) -> Result<(Vec<FolderId>, String), Failure> {
+    let folders = known_folders(shared, policy);
+    let Some(wanted) = wanted else { return Ok((folders, String::new())) };
+    let folder = find_folder(policy, &folders, wanted).map_err(unclear)?;
+    Ok((vec![folder], format!(" in the folder {}", folder_ref(Some(policy), folder).name)))
 }
 
 fn new_group_name(policy: &Policy, name: &str) -> Result<String, Failure> {

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use super::audit::folder_ref;
 use super::folder::{Checked, Damaged, FolderHandle};
-use super::rules::{known_folders, unclear};
+use super::rules::folders_meant;
 use super::{Shared, commands};
 use crate::base::{FolderId, RelPath};
-use crate::logic::policy::find_folder;
 use crate::logic::sync::index::IndexError;
 use crate::shell::{clock, rt};
 use crate::wire::api::{Amount, DAMAGED_LISTED_MAX, Failure, PathText, REPAIR_MS_MAX, Unread, Verified, VerifyFolders};
@@ -19,10 +18,7 @@ const LOOK_MS: u64 = 100;
 /// Reads every file of one folder, or of all.
 pub(super) async fn verify(shared: &Arc<Shared>, ask: VerifyFolders) -> Result<Vec<Verified>, Failure> {
     let policy = commands::must_have_mesh(shared)?;
-    let mut folders = known_folders(shared, &policy);
-    if let Some(wanted) = &ask.folder {
-        folders = vec![find_folder(&policy, &folders, wanted).map_err(unclear)?];
-    }
+    let (folders, _) = folders_meant(shared, &policy, ask.folder.as_deref())?;
     let running: Vec<(FolderId, FolderHandle)> =
         folders.iter().filter_map(|folder| Some((*folder, shared.folder(*folder)?))).collect();
     if let (Some(wanted), true) = (&ask.folder, running.is_empty()) {
