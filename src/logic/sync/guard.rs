@@ -3,7 +3,7 @@
 //! Holding delays what is done on this disk, never what is taken, passed on or acknowledged. What is held is this node's
 //! own view; what becomes of it is a signed `Verdict`, which all nodes judge alike (`logic::policy::judge`). Rules:
 //! 1. only what takes a content away from this disk counts: a content that has another name here is not lost, so
-//!    renames are free, and so is whatever is new;
+//!    renames are free, and so is whatever is new. A name counts once, however often it is saved;
 //! 2. a change has a weight: what looks like encryption counts twice, what goes with its whole directory a tenth, as
 //!    people delete directories and programs that do harm leave them;
 //! 3. weights are added up over any stretch of `window_ms` of *authored* time: a month's work that arrives at once is a
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::index::EntryId;
-use crate::base::{FileTime, NodeId, Writer};
+use crate::base::{FileTime, NodeId, RelPath, Writer};
 
 /// The weight of an ordinary change.
 pub const CHANGE: u32 = 10;
@@ -44,6 +44,8 @@ pub struct Limits {
 pub struct Loss {
     /// The entry that asks for it.
     pub id: EntryId,
+    /// Which name: see `name_key`.
+    pub name: u64,
     /// When it was made: see `made_at`.
     pub at_ms: u64,
     /// As above; 0: nothing is lost, but it belongs to a burst if there is one.
@@ -61,6 +63,7 @@ pub struct Watched {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Passed {
+    name: u64,
     incarnation: u64,
     seq: u64,
     at_ms: u64,
@@ -132,15 +135,21 @@ impl Guard {
             burst.add(loss);
             return true;
         }
-        if loss.weight == 0 || watched.passed.iter().any(|passed| passed.is(loss.id)) {
+        let EntryId { writer, seq } = loss.id;
+        let new =
+            Passed { name: loss.name, incarnation: writer.incarnation, seq, at_ms: loss.at_ms, weight: loss.weight };
+        if let Some(passed) = watched.passed.iter_mut().find(|passed| passed.name == loss.name) {
+            // It may weigh more by now, and belongs to the newest stretch that it was changed in.
+            *passed = Passed { weight: passed.weight.max(new.weight), at_ms: passed.at_ms.max(new.at_ms), ..new };
+            return false;
+        }
+        if loss.weight == 0 {
             return false;
         }
         let near = |passed: &&Passed| passed.at_ms.abs_diff(loss.at_ms) <= window_ms;
         let weight: u32 = watched.passed.iter().filter(near).map(|passed| passed.weight).sum();
         if weight + loss.weight <= limit {
-            let EntryId { writer, seq } = loss.id;
-            let passed = Passed { incarnation: writer.incarnation, seq, at_ms: loss.at_ms, weight: loss.weight };
-            watched.passed.push_back(passed);
+            watched.passed.push_back(new);
             if watched.passed.len() > REMEMBERED_MAX {
                 watched.passed.pop_front();
             }
@@ -180,12 +189,6 @@ impl Guard {
     }
 }
 
-impl Passed {
-    fn is(&self, id: EntryId) -> bool {
-        (self.incarnation, self.seq) == (id.writer.incarnation, id.seq)
-    }
-}
-
 impl Burst {
     fn add(&mut self, loss: Loss) {
         self.from_ms = self.from_ms.min(loss.at_ms);
@@ -197,6 +200,12 @@ impl Burst {
         stretch.held_from = stretch.held_from.min(seq);
         stretch.held_to = stretch.held_to.max(seq);
     }
+}
+
+/// A number for a name, by which the guard knows it again.
+pub fn name_key(path: &RelPath) -> u64 {
+    let hash = blake3::hash(path.as_bytes());
+    u64::from_be_bytes(*hash.as_bytes().first_chunk().expect("32 bytes"))
 }
 
 /// When a change was made: when its author noticed it, or, where a file was saved while nobody looked, when it was
@@ -232,7 +241,7 @@ mod tests {
     }
 
     fn loss(node: u8, seq: u64, at_ms: u64) -> Loss {
-        Loss { id: EntryId { writer: log(node), seq }, at_ms, weight: CHANGE }
+        Loss { id: EntryId { writer: log(node), seq }, name: seq, at_ms, weight: CHANGE }
     }
 
     #[test]
@@ -277,6 +286,13 @@ mod tests {
     fn the_same_change_counts_once_however_often_it_is_tried() {
         let mut guard = Guard::new(LIMITS);
         assert!((0..1_000).all(|_| !guard.holds(loss(1, 1, 1))));
+    }
+
+    #[test]
+    fn a_file_that_is_saved_again_and_again_counts_once() {
+        let mut guard = Guard::new(LIMITS);
+        assert!((1..=5_000).all(|seq| !guard.holds(Loss { name: seq % 90, ..loss(1, seq, seq) })));
+        assert_ne!(name_key(&RelPath::root()), name_key(&RelPath::new("a").expect("valid")));
     }
 
     #[test]

@@ -118,9 +118,10 @@ impl Worker {
             return Ok(None);
         }
         let (entry, is_removal) = (&head.salted.entry, action.target == Target::Nothing);
+        let name = guard::name_key(&action.name);
         let Some(content) = disk.what.content() else {
             // Directories and links carry nothing; a directory waits with what is in it.
-            return Ok(is_removal.then_some(Loss { id: head.id, at_ms: entry.time.ms, weight: 0 }));
+            return Ok(is_removal.then_some(Loss { id: head.id, name, at_ms: entry.time.ms, weight: 0 }));
         };
         let elsewhere = index.places_of(content, PLACES_MAX)?.into_iter().any(|place| !going.contains(&place));
         let weight = match () {
@@ -132,7 +133,7 @@ impl Worker {
         };
         let at_ms =
             if is_removal { entry.time.ms } else { guard::made_at(entry.time.ms, entry.mtime, disk.info.mtime) };
-        Ok(Some(Loss { id: head.id, at_ms, weight }))
+        Ok(Some(Loss { id: head.id, name, at_ms, weight }))
     }
 
     /// Whether a file that was not random becomes so.
