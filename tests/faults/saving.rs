@@ -85,6 +85,8 @@ fn programs_that_save_by_turns_on_two_machines_make_no_conflict() {
                 assert!(since.elapsed() < CONVERGE_MAX, "{what}: save {round} did not arrive: {:?}", names(to));
                 sleep(Duration::from_millis(1));
             }
+            // By turns: the backup beside it has arrived, too.
+            eventually("the other machine has all of it", CONVERGE_MAX, || tree::same(from, to));
         }
     }
     eventually("in step", CONVERGE_MAX, || tree::same(&here, &there));
