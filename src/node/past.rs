@@ -9,7 +9,7 @@ use super::{Shared, commands};
 use crate::base::{FileTime, FolderId, RelPath};
 use crate::logic::policy::{self, Policy, find_folder, find_path};
 use crate::logic::sync::history;
-use crate::logic::sync::index::{Head, IndexError, Look, PathRecord, Walk};
+use crate::logic::sync::index::{Head, IndexError, Look, PathRecord};
 use crate::shell::disk::versions::Version;
 use crate::shell::rt;
 use crate::wire::api::{
@@ -152,15 +152,8 @@ fn below(look: &dyn Look, top: &RelPath) -> Result<(Vec<VersionsBelow>, u64), In
     let (mut listed, mut count) = (Vec::new(), 0);
     let mut from = Some(top.clone());
     while let Some(start) = from.take() {
-        let mut page: Vec<(RelPath, PathRecord)> = Vec::new();
-        look.walk_from(top, &start, &mut |path, record| {
-            if page.len() == PAGE {
-                from = Some(path);
-                return Walk::Enough;
-            }
-            page.push((path, record));
-            Walk::On
-        })?;
+        let (page, next) = look.page(top, &start, PAGE)?;
+        from = next;
         for (path, record) in page.into_iter().filter(|(path, _)| path != top) {
             let kept = look.kept(&path)?;
             let others = kept.iter().filter(|head| is_other(head, &record));

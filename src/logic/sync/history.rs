@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::conflict::{self, Main};
-use super::index::{EntryId, Head, Look, PathRecord, Result, Walk};
+use super::index::{EntryId, Head, Look, PathRecord, Result};
 use super::reconcile::{self, Target};
 use super::selection::Selection;
 use crate::base::{FileInfo, Kind, RelPath};
@@ -123,15 +123,8 @@ pub fn plan(look: &(impl Look + ?Sized), top: &RelPath, at_ms: u64, place: Where
         Planning { plan: Plan::default(), above: Vec::new(), later: BTreeMap::new(), known_ms: BTreeMap::new() };
     let mut from = Some(top.clone());
     while let Some(start) = from.take() {
-        let mut page: Vec<(RelPath, PathRecord)> = Vec::new();
-        look.walk_from(top, &start, &mut |path, record| {
-            if page.len() == PAGE {
-                from = Some(path);
-                return Walk::Enough;
-            }
-            page.push((path, record));
-            Walk::On
-        })?;
+        let (page, next) = look.page(top, &start, PAGE)?;
+        from = next;
         for (path, record) in page {
             if !path.is_root() && !record.heads.is_empty() {
                 let mut entries = record.heads.clone();

@@ -148,6 +148,9 @@ pub enum Walk {
     Enough,
 }
 
+/// Some records, and the name with which the next ones begin.
+pub type Page = (Vec<(RelPath, PathRecord)>, Option<RelPath>);
+
 /// Reading what is known about a folder.
 pub trait Look {
     /// The record of one name.
@@ -162,6 +165,19 @@ pub trait Look {
     /// All records at or below `top`, in depth-first order.
     fn walk(&self, top: &RelPath, visit: &mut dyn FnMut(RelPath, PathRecord) -> Walk) -> Result<()> {
         self.walk_from(top, top, visit)
+    }
+    /// At most `most` records at or below `top`, from `from` on, in depth-first order, and where the next page begins.
+    fn page(&self, top: &RelPath, from: &RelPath, most: usize) -> Result<Page> {
+        let (mut page, mut next) = (Vec::new(), None);
+        self.walk_from(top, from, &mut |path, record| {
+            if page.len() == most {
+                next = Some(path);
+                return Walk::Enough;
+            }
+            page.push((path, record));
+            Walk::On
+        })?;
+        Ok((page, next))
     }
     /// How far the log of one writer reaches.
     fn frontier(&self, writer: Writer) -> Result<Option<Frontier>>;

@@ -7,7 +7,7 @@
 use super::worker::{TurnError, Worker};
 use super::{FolderEvent, FolderHandle};
 use crate::base::{ContentId, FileInfo, RelPath};
-use crate::logic::sync::index::{IndexError, OnDisk, Walk};
+use crate::logic::sync::index::IndexError;
 use crate::logic::sync::reconcile;
 use crate::shell::disk::chunk::{self, ReadError};
 use crate::wire::batch::What;
@@ -49,18 +49,9 @@ impl FolderHandle {
         let mut checked = Checked::default();
         let mut from = Some(RelPath::root());
         while let Some(start) = from.take().filter(|_| goes_on()) {
-            let mut page: Vec<(RelPath, OnDisk)> = Vec::new();
-            self.store.read(|look| {
-                look.walk_from(&RelPath::root(), &start, &mut |path, record| {
-                    if page.len() == PAGE {
-                        from = Some(path);
-                        return Walk::Enough;
-                    }
-                    page.extend(record.disk.map(|disk| (path, disk)));
-                    Walk::On
-                })
-            })?;
-            for (path, disk) in page {
+            let (page, next) = self.store.read(|look| look.page(&RelPath::root(), &start, PAGE))?;
+            from = next;
+            for (path, disk) in page.into_iter().filter_map(|(path, record)| Some((path, record.disk?))) {
                 let What::File { content, bytes } = disk.what else { continue };
                 match chunk::read_content(&self.disk, &path, &disk.info) {
                     Ok(list) => {
