@@ -9,7 +9,7 @@ pub mod path;
 pub mod time;
 pub mod version;
 
-pub use file::{FileInfo, FileTime, Kind, Mode};
+pub use file::{FileInfo, FileTime, Kind, Mode, mode_for_group};
 pub use id::{
     BatchHash, ChunkHash, ContentId, DiscoveryKey, EntryHash, FolderId, GroupId, MeshId, NodeId, PassId, StatementId,
 };

@@ -43,6 +43,7 @@ mod restore;
 mod revert;
 mod rules;
 mod screen;
+mod service;
 mod share;
 mod status;
 mod up;
@@ -101,6 +102,7 @@ enum Command {
     Audit(audit::Audit),
     Wait(wait::Wait),
     Events(events::Events),
+    Service(service::Service),
     Demo(demo::Demo),
     Completions(completions::Completions),
     Man(man::Man),
@@ -159,6 +161,7 @@ pub fn run() -> ExitCode {
         Command::Audit(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         Command::Events(command) => command.run(context),
+        Command::Service(command) => command.run(context),
         Command::Demo(command) => command.run(context),
         Command::Completions(command) => command.run(context),
         Command::Man(command) => command.run(context),

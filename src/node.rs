@@ -53,6 +53,8 @@ struct Shared {
     bus: EventBus,
     audit: audit::AuditLog,
     config: Config,
+    /// As read last: `peers`, `receive_into` and the log's level may change while the node runs.
+    live: Mutex<Config>,
     places: Places,
     /// The port on which this node listens.
     port: u16,

@@ -10,3 +10,4 @@ pub mod lines;
 pub mod net;
 pub mod rt;
 pub mod store;
+pub mod systemd;

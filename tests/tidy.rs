@@ -28,7 +28,9 @@ const PURE: &[&str] = &["base", "wire", "logic"];
 const UPWARD: &[(&str, &str, &str)] = &[
     ("src/cli/up.rs", "node", "`up` is the node: there is no node yet that it could ask"),
     ("src/cli/client.rs", "node", "the node's places say where its socket is, also while no node runs to be asked"),
+    ("src/cli/service/allow.rs", "shell", "root opens a directory to the group; the node has no right to"),
     ("src/cli/logging.rs", "node", "the level comes from the configuration, and is needed before a node runs"),
+    ("src/cli/logging.rs", "shell", "where the log goes is asked of the system, before a node runs"),
 ];
 
 /// Pure files that may name a hash map: (file, why its order is never seen).

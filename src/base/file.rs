@@ -8,6 +8,11 @@ pub const MODE_BITS: u16 = 0o777;
 /// The permission bits of a file or directory, within `MODE_BITS`.
 pub type Mode = u16;
 
+/// The permission bits in a directory that a group of people shares: the group may do what the owner may.
+pub fn mode_for_group(mode: Mode) -> Mode {
+    mode | (mode & 0o700) >> 3
+}
+
 /// What a path is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Kind {

@@ -38,7 +38,7 @@ impl Up {
         let places = Places::of_node(context.home.as_deref(), &Surroundings::of_process());
         let places = places.map_err(|error| error.to_failure())?;
         let config = Config::read(&places.config).map_err(|error| error.to_failure())?;
-        super::logging::start(config.log.level)?;
+        let log = super::logging::start(config.log.level)?;
         let paths = self.paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>();
         let share = paths.map_err(|error| Failure::usage("a path is empty").because(&error))?;
         let (screen, lanyard) = (Screen::new(context.screen.json), context.lanyard());
@@ -48,6 +48,7 @@ impl Up {
             name: self.name.map(|name| name.as_str().to_string()),
             port: self.port,
             share,
+            set_log_level: Box::new(move |level| log.set(level)),
             // A node whose start nobody reads runs all the same.
             started: Box::new(move |started| drop(print(&screen, &lanyard, &started))),
         };

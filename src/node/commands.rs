@@ -98,6 +98,24 @@ pub(super) fn status(shared: &Shared) -> Status {
     }
 }
 
+/// What this node does, in one line for the service manager.
+pub(super) fn in_a_line(shared: &Shared) -> String {
+    let Some(policy) = shared.mesh.policy() else { return String::from("in no mesh yet: share a directory, or join") };
+    let others = policy.members().filter(|(node, _)| *node != shared.mesh.node()).count();
+    let connected = lock(&shared.connected).len();
+    let running: Vec<_> = shared.folders().into_values().map(|handle| handle.status()).collect();
+    let need: u64 = running.iter().map(|status| status.need.files).sum();
+    let stuck = running.iter().filter(|status| status.problem.is_some()).count();
+    let mut line = format!("{connected} of {others} machines connected, folders: {}", running.len());
+    if need > 0 {
+        line.push_str(&format!(", receiving {need} files"));
+    }
+    if stuck > 0 {
+        line.push_str(&format!(", with a problem: {stuck}"));
+    }
+    line
+}
+
 /// What needs a person: what happened, and what is so all the time.
 fn alerts(shared: &Shared, policy: Option<&Policy>) -> Vec<Alert> {
     let mut alerts = lock(&shared.alerts).clone();

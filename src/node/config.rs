@@ -41,6 +41,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// Absolute paths of the directories to share, founding a mesh if there is none.
     pub share: Vec<PathBuf>,
+    /// Called when a configuration that was read again has another level for the log.
+    pub set_log_level: Box<dyn Fn(LogLevel) + Send + Sync>,
     /// Called once, when the node answers on its socket and the directories are shared.
     pub started: Box<dyn FnOnce(Started) + Send>,
 }
@@ -395,6 +397,13 @@ impl Config {
             Ok(text) if text.len() as u64 <= CONFIG_BYTES_MAX => Self::parse(path, &text),
             _ => Err(ConfigError::NoText { path: path.into() }),
         }
+    }
+
+    /// Whether more differs from what the node was started with than what may change while it runs.
+    pub fn needs_restart(&self, started: &Self) -> bool {
+        let alike =
+            |config: &Self| Self { log: Log::default(), peers: Vec::new(), receive_into: None, ..config.clone() };
+        alike(self) != alike(started)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {

@@ -17,6 +17,7 @@ use directories::{ProjectDirs, UserDirs};
 use rustix::fs::FlockOperation;
 
 use crate::base::path::escape;
+use crate::shell::disk::group;
 use crate::wire::api::Failure;
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes with its final NUL. Source: unix(7).
@@ -158,7 +159,7 @@ impl Places {
             scope: if runtime.starts_with("/run/user") { Scope::User } else { Scope::Service },
             config: configuration.map(first).unwrap_or_else(|| state.clone()).join("config.toml"),
             socket: runtime.join(SOCKET),
-            receive_into: state.join("Lanyard"),
+            receive_into: state.join("shared"),
             state: state.join("state"),
         }
     }
@@ -199,14 +200,25 @@ impl Places {
         make_private(&self.state)?;
         let runtime = self.socket.parent().unwrap_or(&self.state);
         if self.scope == Scope::Service {
-            // systemd made it, with the mode and group that the unit says.
-            return Ok(());
+            // systemd made the runtime directory, with the mode and group that the unit says.
+            return self.make_shared();
         }
         make_private(runtime)?;
         if runtime != self.home() && !is_own(runtime)? {
             return Err(PlacesError::NotOwn { path: runtime.into() });
         }
         Ok(())
+    }
+
+    /// The place of the service's folders, where the people of its group work.
+    fn make_shared(&self) -> Result<(), PlacesError> {
+        let path = &self.receive_into;
+        let unusable = |source| PlacesError::Unusable { path: path.clone(), source };
+        match DirBuilder::new().mode(0o770).create(path) {
+            Ok(()) => group::open_to_group(path).map_err(unusable),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(unusable(error)),
+        }
     }
 
     /// Takes the home for this process. `make` comes before.
@@ -349,6 +361,7 @@ mod tests {
         assert_eq!(places.scope, Scope::Service);
         assert_eq!(places.config, Path::new("/etc/lanyard/config.toml"));
         assert_eq!(places.home(), Path::new("/var/lib/lanyard"));
+        assert_eq!(places.receive_into, Path::new("/var/lib/lanyard/shared"));
         assert_eq!(places.socket, Path::new("/run/lanyard/lanyard.sock"));
         assert!(Places::sockets(None).expect("sockets").contains(&places.socket));
     }

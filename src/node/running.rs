@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::api::events::EventBus;
 use super::api::{Access, ApiServer, CALLS_MAX, Call};
 use super::audit::{AuditLog, Refusal};
-use super::config::Options;
+use super::config::{Config, HostPort, LogLevel, Options};
 use super::mesh::{Change, MeshHandle, record_path};
 use super::places::Scope;
 use super::record::Record;
@@ -30,6 +30,7 @@ use crate::shell::net::interfaces::{self, Changed, Selection};
 use crate::shell::net::link::{Limits, Link, LinkId, LinkSender};
 use crate::shell::net::listen::{Bound, Door, Inbound, Listener, Place, Turned};
 use crate::shell::net::{KeyRing, mdns};
+use crate::shell::systemd::{self, Pulse};
 use crate::shell::{clock, entropy, rt};
 use crate::wire::api::{self, Deed, Failure, Started};
 use crate::wire::codec::Text;
@@ -45,6 +46,9 @@ const NOTE_MS: u64 = 60_000;
 const STOP_MS_MAX: u64 = 8_000;
 /// How often random announced names are renewed: a day's work leaves no trail that outlives it.
 const ROTATE_MS: u64 = 4 * 60 * 60 * 1000;
+
+/// How often configured names are looked up.
+const RESOLVE_EVERY: Duration = Duration::from_secs(60);
 
 /// What the loop is told.
 pub(crate) enum Event {
@@ -67,6 +71,8 @@ pub(crate) enum Event {
     Joined(NodeId),
     /// Invitations were opened or have ended.
     Invitations,
+    /// The configuration is to be read again.
+    Reload,
     Stop,
 }
 
@@ -88,6 +94,8 @@ struct Running {
     /// When the next rule ends.
     expiry_ms: Option<u64>,
     rotate_ms: u64,
+    pulse: Pulse,
+    set_log_level: Box<dyn Fn(LogLevel) + Send + Sync>,
     events: Receiver<Event>,
     own: Sender<Event>,
 }
@@ -106,7 +114,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn start(options: Options) -> Result<(), Failure> {
-    let Options { places, config, name, port, share, started } = options;
+    let Options { places, config, name, port, share, set_log_level, started } = options;
     places.make().map_err(|error| error.to_failure())?;
     let _lock = places.lock().map_err(|error| error.to_failure())?;
     let key_path = places.key();
@@ -172,6 +180,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         mesh,
         bus: bus.clone(),
         audit,
+        live: Mutex::new(config.clone()),
         config,
         places,
         port: listen_port,
@@ -214,13 +223,18 @@ async fn start(options: Options) -> Result<(), Failure> {
         note_ms: clock::boottime_ms() + NOTE_MS,
         expiry_ms: None,
         rotate_ms: clock::boottime_ms() + ROTATE_MS,
+        pulse: Pulse::of_process(),
+        set_log_level,
         events,
         own,
     };
     let looping = rt::spawn(running.run());
     let ready = ready(&shared, share, first_start).await;
     match ready {
-        Ok(ready) => started(ready),
+        Ok(ready) => {
+            started(ready);
+            systemd::ready();
+        }
         Err(failure) => {
             let _ = shared.to_loop.send(Event::Stop).await;
             looping.await;
@@ -301,7 +315,8 @@ fn watch_signals(to: Sender<Event>) {
     };
     rt::spawn(async move {
         while let Some(signal) = signals.next().await {
-            if !matches!(signal, Ok(Signal::Hup)) && to.send(Event::Stop).await.is_err() {
+            let event = if matches!(signal, Ok(Signal::Hup)) { Event::Reload } else { Event::Stop };
+            if to.send(event).await.is_err() {
                 return;
             }
         }
@@ -310,21 +325,24 @@ fn watch_signals(to: Sender<Event>) {
 
 /// Looks up the configured peers now and then: names may get other addresses.
 fn resolve_configured(shared: &Arc<Shared>, to: Sender<Event>) {
-    let peers: Vec<String> = shared.config.peers.iter().map(|peer| peer.as_str().to_string()).collect();
-    if peers.is_empty() {
-        return;
-    }
+    let shared = Arc::downgrade(shared);
     rt::spawn(async move {
+        let mut configured = false;
         loop {
-            let names = peers.clone();
+            let Some(names) = shared.upgrade().map(|shared| super::lock(&shared.live).peers.clone()) else { return };
+            if names.is_empty() && !configured {
+                rt::sleep(RESOLVE_EVERY).await;
+                continue;
+            }
+            configured = !names.is_empty();
             let found = rt::spawn_blocking(move || {
-                let look_up = |name: &String| name.to_socket_addrs().map(Vec::from_iter).unwrap_or_default();
+                let look_up = |name: &HostPort| name.as_str().to_socket_addrs().map(Vec::from_iter).unwrap_or_default();
                 names.iter().flat_map(look_up).collect::<Vec<_>>()
             });
             if to.send(Event::Configured(found.await)).await.is_err() {
                 return;
             }
-            rt::sleep(Duration::from_secs(60)).await;
+            rt::sleep(RESOLVE_EVERY).await;
         }
     });
 }
@@ -338,7 +356,10 @@ impl Running {
                 Some(event) => self.handle(event).await,
                 None => self.tick().await,
             }
+            let shared = &self.shared;
+            self.pulse.turned(clock::boottime_ms(), || commands::in_a_line(shared));
         }
+        systemd::stopping();
         if rt::timeout(Duration::from_millis(STOP_MS_MAX), self.stop()).await.is_err() {
             warn!("some parts did not stop in time; what they had to do is done at the next start");
         }
@@ -364,6 +385,7 @@ impl Running {
         // Rules end at a time of the calendar, and the clock may be set meanwhile; all else takes its time.
         let expiry = self.expiry_ms.map_or(wake, |at| at.saturating_sub(clock::wall_ms()));
         let wait = Duration::from_millis(wake.min(expiry).min(NOTE_MS));
+        let wait = self.pulse.wait_max(clock::boottime_ms()).map_or(wait, |beat| beat.min(wait));
         let event = async { Some(self.events.recv().await.unwrap_or(Event::Stop)) };
         let timer = async {
             rt::sleep(wait).await;
@@ -483,9 +505,31 @@ impl Running {
                     mdns.invite(open).await;
                 }
             }
+            Event::Reload => self.reload(),
             Event::Stop => {}
         }
         self.act(out).await;
+    }
+
+    /// Reads the configuration again. One that cannot be used changes nothing.
+    fn reload(&mut self) {
+        systemd::reloading();
+        match Config::read(&self.shared.places.config) {
+            Ok(config) => {
+                (self.set_log_level)(config.log.level);
+                if config.needs_restart(&self.shared.config) {
+                    info!("the configuration was read again; some of it counts from the next start");
+                } else {
+                    info!("the configuration was read again");
+                }
+                *super::lock(&self.shared.live) = config;
+            }
+            Err(error) => {
+                let failure = error.to_failure();
+                self.shared.alert(sharing::one_line(&failure), failure.hint);
+            }
+        }
+        systemd::ready();
     }
 
     async fn mesh_changed(&mut self, change: Change, out: &mut Vec<Output>) {

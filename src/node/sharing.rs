@@ -8,10 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::Access;
 use tracing::{info, warn};
 
 use super::folder::{FolderEvent, FolderHandle, Setup};
 use super::mesh::MeshError;
+use super::places::Scope;
 use super::record::Place;
 use super::{Shared, commands, lock, running};
 use crate::base::path::escape;
@@ -128,7 +130,7 @@ async fn receive(shared: &Arc<Shared>, folder: FolderId, name: &str) -> Result<(
 /// Where folders are received.
 pub(super) fn receive_into(shared: &Shared) -> PathBuf {
     let remembered = shared.mesh.record().receive_into.as_ref().map(to_path);
-    let configured = shared.config.receive_into.as_ref().map(|path| path.as_path().to_path_buf());
+    let configured = lock(&shared.live).receive_into.as_ref().map(|path| path.as_path().to_path_buf());
     remembered.or(configured).unwrap_or_else(|| shared.places.receive_into.clone())
 }
 
@@ -165,6 +167,8 @@ fn start_now(shared: &Arc<Shared>, folder: FolderId, root: PathBuf, history: His
         .unwrap_or_else(|| folder.to_hex());
     let cannot = || Failure::failed(format!("cannot start folder {name} at {}", root.display()));
     let disk = Folder::open(&root).map_err(|error| cannot().because(&error))?;
+    let for_group = shared.places.scope == Scope::Service;
+    let disk = if for_group { disk.for_group() } else { disk };
     if history == History::AsKept {
         disk.check_marker(folder).map_err(|error| {
             cannot().because(&error).hint("mount its disk, or restore the directory, and start the node again")
@@ -186,6 +190,9 @@ fn start_now(shared: &Arc<Shared>, folder: FolderId, root: PathBuf, history: His
             ),
             Some(format!("nothing to do; the damaged file is kept as {}", aside.display())),
         );
+    }
+    if for_group {
+        opened.store.set_for_group();
     }
     let capacity = disk::versions::capacity(&disk);
     let mut folders = lock(&shared.folders);
@@ -331,6 +338,17 @@ pub(super) fn placed(shared: &Shared) -> Vec<(FolderId, PathBuf)> {
 pub(super) fn usable(shared: &Shared, path: &Path, verb: &str) -> Result<(PathBuf, bool), Failure> {
     let shown = escape(path.as_os_str().as_bytes());
     let cannot = || Failure::failed(format!("cannot {verb} {shown}"));
+    // The service sees little of the machine: what it cannot use may be there all the same.
+    let is_service = shared.places.scope == Scope::Service;
+    let in_the_way = |failure: Failure, hint: &str| {
+        failure.hint(match is_service {
+            true => format!(
+                "the service is kept to its own directories: run 'lanyard service allow {}' as root, which opens this one, and try again",
+                shell_word(path)
+            ),
+            false => hint.to_owned(),
+        })
+    };
     if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
         return Err(Failure::usage(format!("{shown} is not an absolute path")));
     }
@@ -338,16 +356,22 @@ pub(super) fn usable(shared: &Shared, path: &Path, verb: &str) -> Result<(PathBu
         Ok(()) => true,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(cannot().because(&error).hint("the directory above it does not exist: make it first"));
+            return Err(in_the_way(cannot().because(&error), "the directory above it does not exist: make it first"));
         }
-        Err(error) => return Err(cannot().because(&error)),
+        Err(error) => {
+            return Err(in_the_way(cannot().because(&error), "share a directory that this user may write to"));
+        }
     };
-    let real = path.canonicalize().map_err(|error| cannot().because(&error))?;
+    let unseen = |error| in_the_way(cannot().because(&error), "check the path and its permissions");
+    let real = path.canonicalize().map_err(unseen)?;
     if !real.is_dir() {
         return Err(cannot().why("it is not a directory").hint("share the directory that holds it"));
     }
     std::fs::read_dir(&real)
-        .map_err(|error| cannot().because(&error).hint("give this user the right to read the directory"))?;
+        .map_err(|error| in_the_way(cannot().because(&error), "give this user the right to read the directory"))?;
+    rustix::fs::access(&real, Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| {
+        in_the_way(cannot().because(&std::io::Error::from(errno)), "give this user the right to write to the directory")
+    })?;
     for (folder, root) in placed(shared) {
         let name = commands::folder_name(shared, folder);
         let root = root.canonicalize().unwrap_or(root);
@@ -373,6 +397,13 @@ pub(super) fn usable(shared: &Shared, path: &Path, verb: &str) -> Result<(PathBu
     }
 }
 
+/// A path that a shell reads as one word.
+fn shell_word(path: &Path) -> String {
+    let text = escape(path.as_os_str().as_bytes());
+    let bare = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ':' | '@');
+    if text.chars().all(bare) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 fn name_of(path: &Path) -> Result<String, Failure> {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(Name::new);
     name.map(|name| name.to_string()).ok_or_else(|| {
@@ -391,6 +422,7 @@ pub(super) fn to_text(path: &Path) -> PathText {
     PathText::from_bytes(path.as_os_str().as_bytes())
 }
 
-fn one_line(failure: &Failure) -> String {
+/// A failure and why, in one line.
+pub(super) fn one_line(failure: &Failure) -> String {
     std::iter::once(failure.what.as_str()).chain(failure.why.iter().map(String::as_str)).collect::<Vec<_>>().join(": ")
 }

@@ -10,6 +10,7 @@
 pub mod chunk;
 pub mod commit;
 pub mod export;
+pub mod group;
 pub mod primitives;
 pub mod real;
 pub mod scan;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::base::{FolderId, Kind};
+use crate::base::{FolderId, Kind, Mode, mode_for_group};
 use primitives::{Disk, Look, Make, Open, Place, leads_out};
 use real::RealDisk;
 
@@ -136,6 +137,8 @@ pub struct Folder {
     disk: Arc<dyn Disk>,
     /// Kept versions are dated no earlier, milliseconds since 1970 UTC.
     not_before_ms: Arc<AtomicU64>,
+    /// Whether what is placed is made for its group, too.
+    for_group: bool,
 }
 
 impl std::fmt::Debug for Folder {
@@ -153,7 +156,17 @@ impl Folder {
 
     /// A folder on the given disk; `path` is for messages and for `check_marker`.
     pub fn over(path: &Path, disk: Arc<dyn Disk>) -> Self {
-        Self { path: path.to_path_buf(), disk, not_before_ms: Arc::default() }
+        Self { path: path.to_path_buf(), disk, not_before_ms: Arc::default(), for_group: false }
+    }
+
+    /// The same folder, shared by a group of people: what is placed there, its group may change as its owner may.
+    pub fn for_group(self) -> Self {
+        Self { for_group: true, ..self }
+    }
+
+    /// The mode that a shared thing gets here.
+    fn placed_mode(&self, mode: Mode) -> Mode {
+        if self.for_group { mode_for_group(mode) } else { mode }
     }
 
     /// From now on kept versions are dated no earlier than this, whatever the clock says: one that is behind would let them

@@ -15,6 +15,7 @@ mod view;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
@@ -144,6 +145,8 @@ struct Shared {
     /// Held for the length of a change: there is one at a time.
     turn: Mutex<()>,
     state: Mutex<State>,
+    /// See `Look::is_for_group`.
+    for_group: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -156,12 +159,23 @@ enum State {
 }
 
 impl Store {
+    /// From now on `Look::is_for_group` says yes.
+    pub fn set_for_group(&self) {
+        self.0.for_group.store(true, Ordering::Relaxed);
+    }
+
     /// Opens the index at `path`, or makes it. Every page is verified, which takes time in proportion to its size (about
     /// 0.1 s for 50,000 files). The cache never takes more than `cache_bytes` of memory.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Opened, StoreError> {
         let (database, condition) = file::open_or_make(path, cache_bytes)?;
         let state = Mutex::new(State::Open(database));
-        let shared = Shared { path: path.to_path_buf(), cache_bytes, turn: Mutex::new(()), state };
+        let shared = Shared {
+            path: path.to_path_buf(),
+            cache_bytes,
+            turn: Mutex::new(()),
+            state,
+            for_group: AtomicBool::new(false),
+        };
         Ok(Opened { store: Self(Arc::new(shared)), condition })
     }
 
@@ -230,7 +244,8 @@ impl Shared {
     ) -> Result<T, E> {
         let mut fail = |fault| self.fail(fault, failed);
         let txn = self.begin_write(durable).map_err(&mut fail)?;
-        let mut view = View::new(Tables::write(&txn).map_err(&mut fail)?, &self.path);
+        let mut view =
+            View::new(Tables::write(&txn).map_err(&mut fail)?, &self.path, self.for_group.load(Ordering::Relaxed));
         let outcome = change(&mut view);
         let outcome = match view.failed() {
             None => outcome.and_then(|value| Ok(view.finish().map(|()| value)?)),
@@ -269,7 +284,8 @@ impl Shared {
     ) -> Result<T, E> {
         let mut fail = |fault| self.fail(fault, failed);
         let txn = self.begin_read().map_err(&mut fail)?;
-        let view = View::new(Tables::read(&txn).map_err(&mut fail)?, &self.path);
+        let view =
+            View::new(Tables::read(&txn).map_err(&mut fail)?, &self.path, self.for_group.load(Ordering::Relaxed));
         let outcome = look(&view);
         *failed = view.failed();
         outcome

@@ -119,8 +119,13 @@ struct Above {
 
 /// Plans how `top` and all below it become what they were at `at_ms`.
 pub fn plan(look: &(impl Look + ?Sized), top: &RelPath, at_ms: u64, place: Where<'_>) -> Result<Plan> {
-    let mut walk =
-        Planning { plan: Plan::default(), above: Vec::new(), later: BTreeMap::new(), known_ms: BTreeMap::new() };
+    let mut walk = Planning {
+        plan: Plan::default(),
+        above: Vec::new(),
+        later: BTreeMap::new(),
+        known_ms: BTreeMap::new(),
+        for_group: look.is_for_group(),
+    };
     let mut from = Some(top.clone());
     while let Some(start) = from.take() {
         let (page, next) = look.page(top, &start, PAGE)?;
@@ -188,6 +193,8 @@ struct Planning {
     later: BTreeMap<EntryId, RelPath>,
     /// The time of what these names were at the moment, as far as it is known; 0 for nothing.
     known_ms: BTreeMap<RelPath, u64>,
+    /// See `Look::is_for_group`.
+    for_group: bool,
 }
 
 impl Planning {
@@ -225,7 +232,7 @@ impl Planning {
             }
             return;
         }
-        let step = match reconcile::differs(now.as_ref(), wanted.as_ref()) {
+        let step = match reconcile::differs(now.as_ref(), wanted.as_ref(), self.for_group) {
             Some(target) => {
                 let expected = now.as_ref().map(|disk| disk.info);
                 Some(Step { path: path.clone(), expected, target })

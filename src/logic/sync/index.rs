@@ -155,6 +155,10 @@ pub type Page = (Vec<(RelPath, PathRecord)>, Option<RelPath>);
 pub trait Look {
     /// The record of one name.
     fn path(&self, path: &RelPath) -> Result<Option<PathRecord>>;
+    /// Whether a group of people shares the directory: modes that `mode_for_group` makes equal are equal there.
+    fn is_for_group(&self) -> bool {
+        false
+    }
     /// Records at or below `top`, from `from` on, in depth-first order.
     fn walk_from(
         &self,

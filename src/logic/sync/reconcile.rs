@@ -6,7 +6,7 @@
 
 use super::conflict::{self, Main};
 use super::index::{EntryId, Head, Index, Look, OnDisk, PathRecord, Result, Walk};
-use crate::base::{Causality, FileInfo, FileTime, Mode, RelPath, VersionVector};
+use crate::base::{Causality, FileInfo, FileTime, Mode, RelPath, VersionVector, mode_for_group};
 use crate::wire::batch::What;
 
 /// Permission bits of a directory that nobody announced.
@@ -136,7 +136,8 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
         }
     }
 
-    let missing = differs(record.disk.as_ref(), main.as_ref());
+    let for_group = index.is_for_group();
+    let missing = differs(record.disk.as_ref(), main.as_ref(), for_group);
     let mut actions = Vec::new();
     for name in &record.copies {
         if copies.iter().any(|(copy, _)| copy == name) {
@@ -173,7 +174,7 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
         }
         let entry = &head.salted.entry;
         let wanted = (entry.what.clone(), entry.mode, entry.mtime);
-        let Some(target) = differs(there.disk.as_ref(), Some(&wanted)) else { continue };
+        let Some(target) = differs(there.disk.as_ref(), Some(&wanted), for_group) else { continue };
         let on_disk = record.disk.as_ref().and_then(|disk| disk.what.content());
         content_waits |= on_disk.is_some() && on_disk == entry.what.content();
         actions.push(Action {
@@ -279,14 +280,19 @@ fn seen_by_equals(record: &PathRecord, winner: &Head) -> VersionVector {
 }
 
 /// What is missing between what is on the disk and what should be; `None`: nothing.
-pub(super) fn differs(disk: Option<&OnDisk>, wanted: Option<&(What, Mode, FileTime)>) -> Option<Target> {
+pub(super) fn differs(
+    disk: Option<&OnDisk>,
+    wanted: Option<&(What, Mode, FileTime)>,
+    for_group: bool,
+) -> Option<Target> {
     let (what, mode, mtime) = match (disk, wanted) {
         (None, None) => return None,
         (Some(_), None) => return Some(Target::Nothing),
         (_, Some((what, mode, mtime))) => (what.clone(), *mode, *mtime),
     };
     let Some(disk) = disk.filter(|disk| disk.what == what) else { return Some(Target::Put { what, mode, mtime }) };
-    let same_mode = disk.info.mode == mode || matches!(what, What::Symlink(_));
+    let seen = |mode| if for_group { mode_for_group(mode) } else { mode };
+    let same_mode = seen(disk.info.mode) == seen(mode) || matches!(what, What::Symlink(_));
     let same_time = disk.info.mtime == mtime || matches!(what, What::Dir);
     if same_mode && same_time { None } else { Some(Target::Meta { what, mode, mtime }) }
 }

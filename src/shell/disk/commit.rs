@@ -168,7 +168,7 @@ fn prepare(folder: &Folder, order: CommitOrder) -> Result<Job, Box<Outcome>> {
         return Err(failed(DiskError::new("change", &Place::root(), error)));
     }
     let work = match put {
-        Put::File { mut staged, mode, mtime } => match staged.set(mode, mtime) {
+        Put::File { mut staged, mode, mtime } => match staged.set(folder.placed_mode(mode), mtime) {
             Ok(()) => Work::Place(staged),
             Err(error) => return Err(Box::new(Outcome::Failed { error, staged: Some(staged) })),
         },
@@ -185,8 +185,8 @@ fn prepare(folder: &Folder, order: CommitOrder) -> Result<Job, Box<Outcome>> {
                 }
             }
         }
-        Put::Meta { mode, mtime } => Work::Meta(mode, mtime),
-        Put::Dir { mode } => Work::Dir(mode),
+        Put::Meta { mode, mtime } => Work::Meta(folder.placed_mode(mode), mtime),
+        Put::Dir { mode } => Work::Dir(folder.placed_mode(mode)),
         Put::Remove => Work::Remove,
     };
     Ok(Job { path, expected, work })
@@ -216,7 +216,7 @@ impl Commit<'_> {
         match job.work {
             Work::Place(staged) => self.place(&job.path, &target, job.expected, staged),
             Work::Dir(mode) => self.dir(&job.path, &target, job.expected, mode),
-            Work::Meta(mode, mtime) => self.meta(&target, job.expected, mode, mtime),
+            Work::Meta(mode, mtime) => self.meta(&job.path, &target, job.expected, mode, mtime),
             Work::Remove => match self.take_out(&job.path, &target, job.expected) {
                 Taken::Out => Outcome::Done { info: None },
                 Taken::Ended(outcome) => outcome,
@@ -377,13 +377,13 @@ impl Commit<'_> {
 
     fn dir(&mut self, path: &RelPath, target: &Place, expected: Option<FileInfo>, mode: Mode) -> Outcome {
         match expected {
-            Some(old) if old.kind == Kind::Dir => return self.meta(target, expected, mode, None),
+            Some(old) if old.kind == Kind::Dir => return self.meta(path, target, expected, mode, None),
             Some(_) => match self.take_out(path, target, expected) {
                 Taken::Out => {}
                 Taken::Ended(outcome) => return outcome,
             },
             None if self.made.contains(path) => match look(self.folder, target) {
-                Ok(found) => return self.meta(target, found, mode, None),
+                Ok(found) => return self.meta(path, target, found, mode, None),
                 Err(error) => return Outcome::Failed { error, staged: None },
             },
             None => {}
@@ -402,7 +402,14 @@ impl Commit<'_> {
         }
     }
 
-    fn meta(&mut self, target: &Place, expected: Option<FileInfo>, mode: Mode, mtime: Option<FileTime>) -> Outcome {
+    fn meta(
+        &mut self,
+        path: &RelPath,
+        target: &Place,
+        expected: Option<FileInfo>,
+        mode: Mode,
+        mtime: Option<FileTime>,
+    ) -> Outcome {
         let found = match look(self.folder, target) {
             Ok(found) => found,
             Err(error) => return Outcome::Failed { error, staged: None },
@@ -429,6 +436,13 @@ impl Commit<'_> {
             }
             Ok(_) => self.local_change(target, None),
             Err(error) if is_in_the_way(&error) => self.local_change(target, None),
+            // Only its owner may: somebody else of the group. A copy is this node's own.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && now.kind == Kind::File => {
+                match stage::stage_copy(self.folder, target, mode, mtime.unwrap_or(now.mtime)) {
+                    Ok(staged) => self.exchange(path, target, &now, staged),
+                    Err(error) => Outcome::Failed { error, staged: None },
+                }
+            }
             Err(error) => failed("set mode and time of", target, error, None),
         }
     }
@@ -484,10 +498,11 @@ impl Commit<'_> {
     fn make_parents(&mut self, path: &RelPath) -> io::Result<()> {
         let mut above: Vec<RelPath> = path.ancestors().collect();
         above.reverse();
+        let mode = self.folder.placed_mode(PARENT_MODE);
         for dir in above {
             let place = Place::shared(&dir);
             let disk = self.folder.disk.clone();
-            match self.step(&dir, false, |_| disk.make(&place, Make::Dir(PARENT_MODE))) {
+            match self.step(&dir, false, |_| disk.make(&place, Make::Dir(mode))) {
                 Ok(()) => {
                     self.touched.extend([place.clone(), place.parent()]);
                     self.made.insert(dir);

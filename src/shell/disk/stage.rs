@@ -29,6 +29,9 @@ const WRITING_BYTES: u64 = 8 * 1024 * 1024;
 /// for all also waits for whatever other programs have just written.
 pub(super) const FLUSH_EACH_MAX: usize = 4;
 
+/// Bytes copied at a time. A guess: few calls, little memory.
+const COPY_BYTES: usize = 256 * 1024;
+
 /// Where contents are staged.
 pub(super) fn tmp() -> Place {
     Place::own().below("tmp")
@@ -111,6 +114,28 @@ pub fn stage_small(folder: &Folder, bytes: &[u8]) -> Result<Staged, DiskError> {
             Err(DiskError::new("write", &place, error))
         }
     }
+}
+
+/// Stages a copy of a file of the folder, durable, with this mode and time.
+pub(super) fn stage_copy(folder: &Folder, of: &Place, mode: Mode, mtime: FileTime) -> Result<Staged, DiskError> {
+    let mut staged = stage_small(folder, &[])?;
+    let copy = || -> io::Result<()> {
+        let (from, to) = (folder.disk.open(of, Open::ReadAll)?, folder.disk.open(&staged.place, Open::Resume)?);
+        let mut piece = vec![0; COPY_BYTES];
+        let mut at = 0;
+        loop {
+            let read = from.read_at(&mut piece, at)?;
+            if read == 0 {
+                return Ok(());
+            }
+            to.write_at(&piece[..read], at)?;
+            at += read as u64;
+        }
+    };
+    copy().map_err(|e| DiskError::new("copy", of, e))?;
+    staged.set(mode, mtime)?;
+    staged.flush()?;
+    Ok(staged)
 }
 
 /// Stages a symbolic link. It needs no flush: the directory it is moved to is flushed.

@@ -39,6 +39,7 @@ struct Log {
 pub(super) struct View<'a, T> {
     tables: Tables<T>,
     path: &'a Path,
+    for_group: bool,
     /// The writer that was looked up last: entries come in runs of one writer.
     last_log: Cell<Option<(Writer, Log)>>,
     totals: Cell<Option<Totals>>,
@@ -66,10 +67,11 @@ impl Failed {
 }
 
 impl<'a, T> View<'a, T> {
-    pub(super) fn new(tables: Tables<T>, path: &'a Path) -> Self {
+    pub(super) fn new(tables: Tables<T>, path: &'a Path, for_group: bool) -> Self {
         Self {
             tables,
             path,
+            for_group,
             last_log: Cell::new(None),
             totals: Cell::new(None),
             totals_changed: false,
@@ -171,6 +173,10 @@ impl<T: Rows> View<'_, T> {
 }
 
 impl<T: Rows> Look for View<'_, T> {
+    fn is_for_group(&self) -> bool {
+        self.for_group
+    }
+
     fn path(&self, path: &RelPath) -> Result<Option<PathRecord>> {
         self.value(&self.tables.paths, "path record", &path.to_key())
     }
