@@ -22,6 +22,7 @@ mod client;
 mod completions;
 mod conflicts;
 mod demo;
+mod doctor;
 mod drop;
 mod events;
 mod folders;
@@ -102,6 +103,7 @@ enum Command {
     Audit(audit::Audit),
     Wait(wait::Wait),
     Events(events::Events),
+    Doctor(doctor::Doctor),
     Service(service::Service),
     Demo(demo::Demo),
     Completions(completions::Completions),
@@ -161,6 +163,7 @@ pub fn run() -> ExitCode {
         Command::Audit(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         Command::Events(command) => command.run(context),
+        Command::Doctor(command) => command.run(context),
         Command::Service(command) => command.run(context),
         Command::Demo(command) => command.run(context),
         Command::Completions(command) => command.run(context),

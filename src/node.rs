@@ -8,6 +8,7 @@ mod audit;
 mod commands;
 pub mod config;
 mod conflicts;
+pub mod doctor;
 mod folder;
 mod guard;
 mod late;
@@ -60,6 +61,8 @@ struct Shared {
     port: u16,
     folders: Mutex<BTreeMap<FolderId, (u16, FolderHandle)>>,
     connected: Mutex<BTreeMap<NodeId, String>>,
+    /// By how many milliseconds members' clocks are ahead of this machine's time since it was booted.
+    clocks: Mutex<BTreeMap<NodeId, i64>>,
     alerts: Mutex<Vec<Alert>>,
     invitations: pairing::Invitations,
     /// Held by commands that change mesh or folders: one at a time.

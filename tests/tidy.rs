@@ -28,6 +28,8 @@ const PURE: &[&str] = &["base", "wire", "logic"];
 const UPWARD: &[(&str, &str, &str)] = &[
     ("src/cli/up.rs", "node", "`up` is the node: there is no node yet that it could ask"),
     ("src/cli/client.rs", "node", "the node's places say where its socket is, also while no node runs to be asked"),
+    ("src/cli/doctor.rs", "node", "the machine is examined also while no node runs that could be asked"),
+    ("src/cli/up.rs", "shell", "a start under a service manager is told to the journal instead of a screen"),
     ("src/cli/service/allow.rs", "shell", "root opens a directory to the group; the node has no right to"),
     ("src/cli/logging.rs", "node", "the level comes from the configuration, and is needed before a node runs"),
     ("src/cli/logging.rs", "shell", "where the log goes is asked of the system, before a node runs"),

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::node;
 use crate::node::config::{Config, HostPort, NodeName, Options};
 use crate::node::places::{Places, Surroundings};
+use crate::shell::systemd;
 use crate::wire::api::{Failure, Founded, Shared, Standing, Started};
 
 use super::screen::{Screen, Stop, plain};
@@ -50,10 +51,21 @@ impl Up {
             share,
             set_log_level: Box::new(move |level| log.set(level)),
             // A node whose start nobody reads runs all the same.
-            started: Box::new(move |started| drop(print(&screen, &lanyard, &started))),
+            started: Box::new(move |started| match systemd::logs_to_journal() {
+                // One line of the journal instead of a screen for people.
+                true => tell_journal(&started),
+                false => drop(print(&screen, &lanyard, &started)),
+            }),
         };
         Ok(node::run(options)?)
     }
+}
+
+fn tell_journal(started: &Started) {
+    let status = &started.status;
+    let (name, folders) = (plain(&status.node.name), status.folders.len());
+    let mesh = status.mesh.as_ref().map_or("no mesh yet".to_string(), |mesh| plain(&mesh.name));
+    tracing::info!(id = status.node.id, folders, "{name} serves; mesh: {mesh}; folders: {folders}");
 }
 
 fn print(screen: &Screen, lanyard: &str, started: &Started) -> Result<(), Stop> {

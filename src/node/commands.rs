@@ -8,7 +8,8 @@ use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
 use super::{
-    Shared, audit, conflicts, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing, verify,
+    Shared, audit, conflicts, doctor, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing,
+    verify,
 };
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
@@ -60,6 +61,10 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Guard => guard::held(shared).map(Response::Held),
         Request::Verify(ask) => verify::verify(shared, ask).await.map(Response::Verified),
         Request::Decide(ask) => guard::decide(shared, ask).await.map(Response::Decided),
+        Request::Doctor => {
+            let shared = shared.clone();
+            Ok(Response::Checkup(rt::spawn_blocking(move || doctor::checkup(&shared)).await))
+        }
         Request::Audit(ask) => audit::entries(shared, ask).await.map(Response::Audit),
         Request::Shutdown => {
             let _ = shared.to_loop.send(running::Event::Stop).await;

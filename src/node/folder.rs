@@ -153,6 +153,8 @@ pub(super) struct Status {
     pub(super) local_only: u64,
     /// Bursts of changes that wait for a verdict, by whose they are.
     pub(super) bursts: Vec<(NodeId, Burst)>,
+    /// Whether changes on this disk are told by the system, all of them.
+    pub(super) watched: bool,
     /// What is wrong, for people.
     pub(super) problem: Option<String>,
 }
@@ -229,6 +231,7 @@ impl FolderHandle {
             need: Totals::default(),
             local_only: 0,
             bursts: Vec::new(),
+            watched: true,
             problem: None,
         };
         let status = Arc::new(Mutex::new(status));

@@ -164,6 +164,11 @@ impl Places {
         }
     }
 
+    /// The places of the machine's service, as its unit says.
+    pub fn of_system_service() -> Self {
+        Self::of_service(&"/var/lib/lanyard".into(), Some(&"/etc/lanyard".into()), &SERVICE_RUNTIME.into())
+    }
+
     fn of_user() -> Result<Self, PlacesError> {
         let dirs = ProjectDirs::from("", "", "lanyard").ok_or(PlacesError::NoHome)?;
         let user = UserDirs::new().ok_or(PlacesError::NoHome)?;

@@ -186,6 +186,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         port: listen_port,
         folders: Mutex::default(),
         connected: Mutex::default(),
+        clocks: Mutex::default(),
         alerts: Mutex::default(),
         invitations: pairing::Invitations::default(),
         changing: async_lock::Mutex::new(()),
@@ -289,7 +290,7 @@ fn read_record(
     Ok((record, first_start))
 }
 
-fn selection(config: &super::config::Config) -> Selection {
+pub(super) fn selection(config: &super::config::Config) -> Selection {
     let ignored = config.interfaces.ignore.iter().map(|name| name.trim_end_matches('*').to_string()).collect();
     Selection { loopback: config.discovery.loopback, ignored }
 }
@@ -677,7 +678,7 @@ impl Running {
             let name = self.shared.name_of(node);
             let news = super::lock(&self.shared.connected).insert(node, address.clone()).is_none();
             if news {
-                info!(peer = %name, %address, "connected");
+                info!(peer = %name, %address, "{name} is connected");
                 self.shared.tell(api::Event::PeerConnected { id: node.to_text(), name, address });
             }
         }
@@ -690,7 +691,7 @@ impl Running {
         }
         let why = self.last_end.remove(&node).unwrap_or_else(|| String::from("the link has ended"));
         let (id, name) = (node.to_text(), self.shared.name_of(node));
-        info!(peer = %name, why, "disconnected");
+        info!(peer = %name, why, "{name} is disconnected: {why}");
         self.shared.tell(api::Event::PeerDisconnected { id, name, why });
     }
 

@@ -10,14 +10,14 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future;
 use tracing::{debug, warn};
 
-use super::Shared;
 use super::audit::Refusal;
 use super::folder::{FolderEvent, FolderHandle, Said};
+use super::{Shared, doctor};
 use crate::base::{FolderId, Level, NodeId, RelPath, StatementId};
 use crate::logic::policy::Exchange;
 use crate::logic::sync::replica::Rules;
 use crate::shell::net::link::{Event, Incoming, LinkSender};
-use crate::shell::rt;
+use crate::shell::{clock, rt};
 use crate::wire::api::Deed;
 use crate::wire::message::{Address, Answer, Bye, Content, ContentWant, Message, Purpose, Subscribe};
 
@@ -136,6 +136,7 @@ impl Session {
 
     async fn begin(&mut self) {
         if self.purpose == Purpose::Control {
+            self.send(Message::Clock(clock::wall_ms())).await;
             for message in self.shared.mesh.announce(&self.exchange) {
                 self.send(message).await;
             }
@@ -268,6 +269,7 @@ impl Session {
                     warn!(%error, "the new discovery key cannot be kept");
                 }
             }
+            Message::Clock(theirs_ms) => doctor::note_clock(&self.shared, self.peer, theirs_ms),
             Message::Addresses(addresses) => self.shared.told(self.peer, addresses.into_vec()).await,
             Message::Frontiers(said) => match self.folder(said.folder) {
                 Some(folder) => folder.tell(self.says(Said::Frontiers(said))).await,

@@ -20,6 +20,7 @@ pub mod link;
 pub mod listen;
 pub mod mdns;
 pub mod pair;
+pub mod probe;
 mod socket;
 mod strangers;
 pub mod tls;

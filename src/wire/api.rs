@@ -15,6 +15,7 @@ pub use crate::base::{Level, Role};
 
 mod answer;
 mod audit;
+mod doctor;
 mod event;
 mod failure;
 mod guard;
@@ -30,6 +31,7 @@ pub use answer::{
     Stopping, Term, ThisNode, Waited,
 };
 pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
+pub use doctor::{Checkup, Finding, FolderCheck, PeerCheck, Room};
 pub use event::{Change, Event, JoinStep, Stamped};
 pub use failure::{Failure, FailureKind};
 pub use guard::{DecideHeld, Decided, HELD_PATHS_MAX, HeldBurst};
@@ -125,6 +127,8 @@ pub enum Request {
     ResolveConflict(ResolveConflict),
     /// The audit log. Answer: a list of `AuditEntry`.
     Audit(AuditAfter),
+    /// What only the node can measure of its machine. Answer: `Checkup`.
+    Doctor,
     /// Answered once this node has all it should have from connected peers, and told them all it has. Answer: `Waited`.
     Wait(Wait),
     /// End the node cleanly; answered before it ends. Answer: `Stopping`.
@@ -269,7 +273,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 34] = [
+const ROUTES: [(&str, &str); 35] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -304,6 +308,7 @@ const ROUTES: [(&str, &str); 34] = [
     ("/v1/restore", "POST"),
     ("/v1/conflicts", "POST"),
     ("/v1/conflicts/resolve", "POST"),
+    ("/v1/doctor", "GET"),
 ];
 
 impl Request {
@@ -344,6 +349,7 @@ impl Request {
             Self::Restore(_) => 31,
             Self::Conflicts(_) => 32,
             Self::ResolveConflict(_) => 33,
+            Self::Doctor => 34,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -352,7 +358,9 @@ impl Request {
     /// The request's body; empty for reads.
     pub fn body(&self) -> Vec<u8> {
         let json = match self {
-            Self::Status | Self::Nodes | Self::Folders | Self::Groups | Self::Guard => return Vec::new(),
+            Self::Status | Self::Nodes | Self::Folders | Self::Groups | Self::Guard | Self::Doctor => {
+                return Vec::new();
+            }
             Self::Share(ask) => serde_json::to_vec(ask),
             Self::Get(ask) => serde_json::to_vec(ask),
             Self::Drop(ask) => serde_json::to_vec(ask),
@@ -421,6 +429,7 @@ impl Request {
             "/v1/late/keep" => Self::KeepLate(read(path, body)?),
             "/v1/reinstate" => Self::Reinstate(read(path, body)?),
             "/v1/guard" => Self::Guard,
+            "/v1/doctor" => Self::Doctor,
             "/v1/guard/decide" => Self::Decide(read(path, body)?),
             "/v1/verify" => Self::Verify(read(path, body)?),
             "/v1/versions" => Self::Versions(read(path, body)?),
@@ -515,6 +524,7 @@ mod tests {
             Request::KeepLate(KeepLate { node: "laptop".into(), folder: None, path: None }),
             Request::Reinstate(ReinstateNode { node: "laptop".into(), folder: Some("plans".into()) }),
             Request::Guard,
+            Request::Doctor,
             Request::Decide(DecideHeld { node: "laptop".into(), folder: None, release: false }),
             Request::Verify(VerifyFolders { folder: None, repair_ms: 1 }),
             Request::Versions(VersionsOf { folder: "plans".into(), path: None }),

@@ -70,6 +70,8 @@ pub mod kind {
     pub const DISCOVERY_KEY: u16 = 0x0313;
     /// Where members were last reached.
     pub const ADDRESSES: u16 = 0x0314;
+    /// What the sender's clock shows.
+    pub const CLOCK: u16 = 0x0315;
     /// How far the sender's logs of one folder reach.
     pub const FRONTIERS: u16 = 0x0320;
     /// One batch with the entries and small contents the receiver may see.

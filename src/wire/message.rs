@@ -43,6 +43,8 @@ pub enum Message {
     DiscoveryKey(KeyInUse),
     /// Where members were last reached.
     Addresses(List<Address, 256>),
+    /// What the sender's clock shows, milliseconds since 1970 UTC: for people, who may have to set it.
+    Clock(u64),
     /// How far the sender's logs of a folder reach; says also that it receives the folder.
     Frontiers(Frontiers),
     /// One batch.
@@ -264,6 +266,7 @@ impl Message {
             Self::Statements(m) => (kind::STATEMENTS, codec::encode(m)),
             Self::DiscoveryKey(m) => (kind::DISCOVERY_KEY, codec::encode(m)),
             Self::Addresses(m) => (kind::ADDRESSES, codec::encode(m)),
+            Self::Clock(m) => (kind::CLOCK, codec::encode(m)),
             Self::Frontiers(m) => (kind::FRONTIERS, codec::encode(m)),
             Self::BatchPush(m) => (kind::BATCH_PUSH, codec::encode(m)),
             Self::EntryWant(m) => (kind::ENTRY_WANT, codec::encode(m)),
@@ -292,6 +295,7 @@ impl Message {
             kind::STATEMENTS => take(body).map(Self::Statements),
             kind::DISCOVERY_KEY => take(body).map(Self::DiscoveryKey),
             kind::ADDRESSES => take(body).map(Self::Addresses),
+            kind::CLOCK => take(body).map(Self::Clock),
             kind::FRONTIERS => take(body).map(Self::Frontiers),
             kind::BATCH_PUSH => take(body).map(Self::BatchPush),
             kind::ENTRY_WANT => take(body).map(Self::EntryWant),
@@ -308,5 +312,5 @@ impl Message {
 
 /// Whether a node that does not know this kind must end the link instead of passing over it.
 fn is_critical(kind: u16) -> bool {
-    kind != kind::ADDRESSES
+    !matches!(kind, kind::ADDRESSES | kind::CLOCK)
 }

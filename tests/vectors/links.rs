@@ -141,6 +141,7 @@ fn all_messages() -> Vec<(&'static str, Message)> {
             let at = Text::new("192.0.2.7:47474").expect("short");
             Message::Addresses(List::new(vec![Address { node: node(2), at }]).expect("one"))
         }),
+        ("clock", Message::Clock(1_700_000_000_000)),
         ("frontiers", Message::Frontiers(frontiers())),
         ("batch push", Message::BatchPush(push())),
         ("entry want", Message::EntryWant(EntryWant { folder: FOLDER, writer: writer(1), numbers })),

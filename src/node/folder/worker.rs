@@ -633,7 +633,7 @@ impl Worker {
         }
         let bursts = self.guard.bursts().map(|(node, burst)| (node, burst.clone())).collect();
         let problem = status.problem.take();
-        *status = Status { state, local, need, local_only, bursts, problem };
+        *status = Status { state, local, need, local_only, bursts, watched: self.is_watched(), problem };
         drop(status);
         if changed {
             self.setup.shared.tell(Event::Folder {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered, Reinstated,
-    Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
+    AuditEntry, Checkup, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered,
+    Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
 };
 use crate::base::{Level, Role};
 
@@ -70,6 +70,8 @@ pub enum Response {
     Decided(Decided),
     /// To `Request::Verify`.
     Verified(Vec<Verified>),
+    /// To `Request::Doctor`.
+    Checkup(Checkup),
     /// To `Request::Versions`.
     Versions(Versions),
     /// To `Request::Restore`.
