@@ -18,6 +18,7 @@ mod conflicts;
 mod crash;
 mod demo;
 mod discovery;
+mod doctor;
 mod follow;
 mod guard;
 mod harness;
