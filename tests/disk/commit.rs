@@ -55,6 +55,37 @@ fn a_new_file_arrives_with_its_exact_mode_and_time_and_the_directories_above() {
 }
 
 #[test]
+fn what_arrives_in_a_folder_of_a_group_the_group_may_change() {
+    let (dir, folder) = folder();
+    let folder = folder.for_group();
+    done(one(&folder, order("a/b/c", None, file(&folder, b"hello"))));
+    done(one(&folder, order("d", None, Put::Dir { mode: 0o755 })));
+    let mode = |at: &str| fs::metadata(dir.path().join(at)).expect("there").mode() & 0o777;
+    assert_eq!((mode("a"), mode("a/b"), mode("a/b/c"), mode("d")), (0o775, 0o775, 0o660, 0o775));
+    // What is not the folder's stays the owner's alone.
+    assert_eq!(mode(".lanyard"), 0o700);
+}
+
+#[test]
+fn a_mode_that_only_the_owner_may_set_is_set_on_a_copy() {
+    let (dir, plain) = folder();
+    let first = done(one(&plain, order("f", None, file(&plain, b"by anna"))));
+    let theirs = fs::metadata(dir.path().join("f")).expect("there").ino();
+    let hooked = hooked::folder(dir.path(), |call| match call {
+        Call::Set(at) if at.as_bytes() == b"f" => Err(std::io::Error::from_raw_os_error(1)),
+        _ => Ok(()),
+    });
+    let meta = Put::Meta { mode: 0o750, mtime: Some(FileTime { secs: 7, nanos: 0 }) };
+    let info = done(one(&hooked, order("f", first, meta))).expect("a file");
+    let found = fs::metadata(dir.path().join("f")).expect("there");
+    assert_eq!((found.mode() & 0o777, found.mtime(), info.mode), (0o750, 7, 0o750));
+    assert_ne!(found.ino(), theirs);
+    assert_eq!(fs::read(dir.path().join("f")).expect("readable"), b"by anna");
+    // The owner's own file is a version now, as everything is that was replaced.
+    assert!(contents(&dir.path().join(".lanyard/versions")).iter().any(|c| c == b"by anna"));
+}
+
+#[test]
 fn the_replaced_and_the_removed_are_kept_as_versions() {
     let (dir, folder) = folder();
     let first = done(one(&folder, order("d/f", None, file(&folder, b"first"))));

@@ -18,6 +18,7 @@ pub enum Call<'a> {
     Remove,
     FlushAll,
     Flush,
+    Set(&'a Place),
 }
 
 /// The disk.
@@ -49,7 +50,7 @@ impl Disk for Hooked {
         self.real.link_text(at)
     }
     fn open(&self, at: &Place, how: Open) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(HookedFile { file: self.real.open(at, how)?, hook: self.hook.clone() }))
+        Ok(Box::new(HookedFile { file: self.real.open(at, how)?, at: at.clone(), hook: self.hook.clone() }))
     }
     fn rename(&self, from: &Place, to: &Place, how: Rename) -> io::Result<()> {
         self.tell(&Call::Rename(from, how))?;
@@ -70,6 +71,7 @@ impl Disk for Hooked {
 
 struct HookedFile {
     file: Box<dyn DiskFile>,
+    at: Place,
     hook: Arc<Mutex<Hook>>,
 }
 
@@ -84,6 +86,7 @@ impl DiskFile for HookedFile {
         self.file.write_at(bytes, offset)
     }
     fn set(&self, mode: lanyard::base::Mode, mtime: Option<lanyard::base::FileTime>) -> io::Result<()> {
+        (self.hook.lock().expect("not poisoned"))(&Call::Set(&self.at))?;
         self.file.set(mode, mtime)
     }
     fn reserve(&self, bytes: u64) -> io::Result<()> {

@@ -28,6 +28,7 @@ mod network;
 mod partition;
 mod parts;
 mod rules;
+mod service;
 mod states;
 mod strangers;
 mod transfer;

@@ -296,3 +296,21 @@ pub(super) fn differs(
     let same_time = disk.info.mtime == mtime || matches!(what, What::Dir);
     if same_mode && same_time { None } else { Some(Target::Meta { what, mode, mtime }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ContentId, Kind};
+
+    #[test]
+    fn for_a_group_a_mode_differs_only_beyond_what_the_group_gets() {
+        let what = What::File { bytes: 1, content: ContentId([1; 32]) };
+        let time = FileTime::default();
+        let info = FileInfo { kind: Kind::File, bytes: 1, mode: 0o664, mtime: time, ctime: time, inode: 1 };
+        let disk = OnDisk { info, what: what.clone(), version: VersionVector::default(), recheck: false };
+        let wanted = |mode| (what.clone(), mode, time);
+        assert_eq!(differs(Some(&disk), Some(&wanted(0o644)), true), None);
+        assert!(matches!(differs(Some(&disk), Some(&wanted(0o644)), false), Some(Target::Meta { mode: 0o644, .. })));
+        assert!(matches!(differs(Some(&disk), Some(&wanted(0o755)), true), Some(Target::Meta { mode: 0o755, .. })));
+    }
+}
