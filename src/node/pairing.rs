@@ -596,8 +596,16 @@ async fn take_over(
     let shared_too = shared.clone();
     rt::spawn(async move { sharing::follow_rules(&shared_too).await });
     let policy = shared.mesh.need_policy()?;
-    let folders: Vec<FolderBrief> =
-        policy.visible_folders(me, now).into_iter().filter_map(|id| commands::brief(shared, &policy, id, me)).collect();
+    let receives = shared.mesh.record().receives;
+    let brief = |id| {
+        let mut brief = commands::brief(shared, &policy, id, me)?;
+        // It begins as soon as this command is done.
+        if receives && shared.mesh.record().place(id).is_none() {
+            brief.path = Some(sharing::to_text(&sharing::destined(shared, id, &brief.name)));
+        }
+        Some(brief)
+    };
+    let folders: Vec<FolderBrief> = policy.visible_folders(me, now).into_iter().filter_map(brief).collect();
     info!(mesh = policy.mesh_name(), by = %shared.name_of(inviter), "joined");
     Ok(api::Joined {
         mesh: commands::mesh_ref(&policy),

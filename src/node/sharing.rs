@@ -114,17 +114,22 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
 
 /// Receives a folder in the usual place, under its name.
 async fn receive(shared: &Arc<Shared>, folder: FolderId, name: &str) -> Result<(), Failure> {
-    let into = receive_into(shared);
-    let mut path = into.join(name);
-    if at_path(shared, &path).is_some() {
-        path = into.join(format!("{name} {}", &folder.to_hex()[..6]));
-    }
+    let path = destined(shared, folder, name);
     std::fs::create_dir_all(&path).map_err(|error| {
         Failure::failed(format!("cannot make {} for folder {name}", path.display())).because(&error)
     })?;
     info!(folder = name, path = %path.display(), "received here from now on");
     place(shared, folder, Place::At(to_text(&path)))?;
     start(shared, folder, path, History::Fetched).await
+}
+
+/// Where a folder that is offered will be received.
+pub(super) fn destined(shared: &Shared, folder: FolderId, name: &str) -> PathBuf {
+    let path = receive_into(shared).join(name);
+    match at_path(shared, &path) {
+        Some(_) => receive_into(shared).join(format!("{name} {}", &folder.to_hex()[..6])),
+        None => path,
+    }
 }
 
 /// Where folders are received.

@@ -19,7 +19,8 @@ pub(crate) fn office(lab: &mut Lab) {
     // From here on the second machine's owner counts: install, join, and look.
     let began = Instant::now();
     lab.sh("b", "dpkg -i /packages/lanyard.deb").ok();
-    lab.sh("b", &format!("lanyard join {code}")).ok();
+    let joined = lab.sh("b", &format!("lanyard join {code}")).ok();
+    assert!(joined.contains(PLANS), "it says where the files are: {joined}");
     has(lab, "b", &format!("{PLANS}/letter"), "by anna\n");
     let took = began.elapsed();
     println!("from 'dpkg -i' on a second machine to the first file: {:.1} s", took.as_secs_f64());

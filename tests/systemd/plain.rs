@@ -1,6 +1,8 @@
 //! Installed from a plain program, without a package; and a directory elsewhere.
 
-use crate::boxes::Lab;
+use std::time::Duration;
+
+use crate::boxes::{Lab, eventually};
 
 #[test]
 fn a_plain_program_installs_itself_opens_a_directory_and_takes_itself_away() {
@@ -25,8 +27,10 @@ fn a_plain_program_installs_itself_opens_a_directory_and_takes_itself_away() {
         lab.sh("a", &format!("lanyard service allow '{path}'")).ok();
         lab.sh("a", &format!("lanyard share '{path}'")).ok();
     }
-    let folders = lab.sh("a", "lanyard folders").ok();
-    assert_eq!(folders.matches(" idle ").count(), 3, "{folders}");
+    eventually("all three folders are at rest", Duration::from_secs(60), || {
+        let folders = lab.sh("a", "lanyard folders").ok();
+        if folders.matches(" idle ").count() == 3 { Ok(()) } else { Err(folders) }
+    });
     assert_eq!(lab.sh("a", "stat -c '%G %a' /srv/plain /srv/office").ok(), "lanyard 2775\noffice 2775\n");
     let listed = lab.sh("a", "lanyard service status --json").ok();
     assert!(listed.contains("[\"/home/anna/my share\",\"/srv/office\",\"/srv/plain\"]"), "{listed}");
