@@ -21,6 +21,7 @@ mod audit;
 mod client;
 mod completions;
 mod conflicts;
+mod copies;
 mod demo;
 mod drop;
 mod events;
@@ -29,6 +30,7 @@ mod get;
 mod grant;
 mod group;
 mod guard;
+mod health;
 mod invite;
 mod join;
 mod late;
@@ -85,6 +87,7 @@ enum Command {
     Revoke(grant::Revoke),
     Rules(rules::Rules),
     Group(group::Group),
+    Copies(copies::Copies),
     Expel(members::Expel),
     Role(members::SetRole),
     Rename(members::Rename),
@@ -99,6 +102,7 @@ enum Command {
     Guard(guard::Guard),
     Verify(verify::Verify),
     Audit(audit::Audit),
+    Health(health::Health),
     Wait(wait::Wait),
     Events(events::Events),
     Demo(demo::Demo),
@@ -143,6 +147,7 @@ pub fn run() -> ExitCode {
         Command::Revoke(command) => command.run(context),
         Command::Rules(command) => command.run(context),
         Command::Group(command) => command.run(context),
+        Command::Copies(command) => command.run(context),
         Command::Expel(command) => command.run(context),
         Command::Role(command) => command.run(context),
         Command::Rename(command) => command.run(context),
@@ -156,6 +161,7 @@ pub fn run() -> ExitCode {
         Command::Reinstate(command) => command.run(context),
         Command::Guard(command) => command.run(context),
         Command::Verify(command) => command.run(context),
+        Command::Health(command) => command.run(context),
         Command::Audit(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         Command::Events(command) => command.run(context),

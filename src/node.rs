@@ -12,6 +12,7 @@ mod folder;
 mod guard;
 mod late;
 mod mesh;
+mod office;
 mod pairing;
 mod past;
 pub mod places;
@@ -59,6 +60,8 @@ struct Shared {
     folders: Mutex<BTreeMap<FolderId, (u16, FolderHandle)>>,
     connected: Mutex<BTreeMap<NodeId, String>>,
     alerts: Mutex<Vec<Alert>>,
+    /// What the others said of themselves.
+    desk: office::Desk,
     invitations: pairing::Invitations,
     /// Held by commands that change mesh or folders: one at a time.
     changing: async_lock::Mutex<()>,

@@ -8,7 +8,8 @@ use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
 use super::{
-    Shared, audit, conflicts, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing, verify,
+    Shared, audit, conflicts, guard, late, lock, office, pairing, past, receiving, restore, rules, running, sharing,
+    verify,
 };
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
@@ -60,6 +61,11 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Guard => guard::held(shared).map(Response::Held),
         Request::Verify(ask) => verify::verify(shared, ask).await.map(Response::Verified),
         Request::Decide(ask) => guard::decide(shared, ask).await.map(Response::Decided),
+        Request::Health => {
+            let shared = shared.clone();
+            rt::spawn_blocking(move || office::health(&shared)).await.map(Response::Health)
+        }
+        Request::Copies(ask) => rules::copies(shared, ask).await.map(Response::Copies),
         Request::Audit(ask) => audit::entries(shared, ask).await.map(Response::Audit),
         Request::Shutdown => {
             let _ = shared.to_loop.send(running::Event::Stop).await;
@@ -99,9 +105,10 @@ pub(super) fn status(shared: &Shared) -> Status {
 }
 
 /// What needs a person: what happened, and what is so all the time.
-fn alerts(shared: &Shared, policy: Option<&Policy>) -> Vec<Alert> {
+pub(super) fn alerts(shared: &Shared, policy: Option<&Policy>) -> Vec<Alert> {
     let mut alerts = lock(&shared.alerts).clone();
     let me = shared.mesh.node();
+    alerts.extend(policy.into_iter().flat_map(|policy| office::not_held(shared, policy)));
     let Some(policy) = policy.filter(|policy| policy.is_member(me) && policy.members().count() > 1) else {
         return alerts;
     };
@@ -163,7 +170,7 @@ pub(super) fn must_have_mesh(shared: &Shared) -> Result<Arc<Policy>, Failure> {
 }
 
 /// Every member, this node first, then by name.
-fn nodes(shared: &Shared) -> Vec<Member> {
+pub(super) fn nodes(shared: &Shared) -> Vec<Member> {
     let Some(policy) = shared.mesh.policy() else { return Vec::new() };
     let record = shared.mesh.record();
     let me = shared.mesh.node();

@@ -75,6 +75,8 @@ pub struct Config {
     pub guard: Guard,
     /// `[versions]`.
     pub versions: Versions,
+    /// `[coordinator]`.
+    pub coordinator: Coordinator,
 }
 
 /// What is written to stderr.
@@ -148,6 +150,14 @@ pub struct Audit {
     /// Files kept, 2 to 100.
     #[serde(deserialize_with = "files")]
     pub files: u32,
+}
+
+/// What a node does that may be the office's server.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Coordinator {
+    /// Where it receives folders of which it holds a copy; as other folders where nothing is said.
+    pub folders: Option<AbsolutePath>,
 }
 
 /// When a burst of another node's deletions and replacements is held.

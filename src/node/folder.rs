@@ -29,6 +29,7 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future;
 
 use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId, RelPath, Writer};
+use crate::logic::office;
 use crate::logic::policy::VoidEntry;
 use crate::logic::retention::Retention;
 use crate::logic::sync::guard::{Burst, Stretch};
@@ -322,6 +323,11 @@ impl FolderHandle {
             }
             Ok(listed)
         })
+    }
+
+    /// A hash of how far all logs reach.
+    pub(super) fn reach(&self) -> Result<[u8; 32], IndexError> {
+        Ok(office::reach(self.store.read(|look| look.frontiers())?))
     }
 
     /// The range of a log that a verdict on a burst names.

@@ -41,6 +41,8 @@ const EVENTS_MAX: usize = 256;
 const DIALS_MAX: usize = 8;
 /// How often what was noted of members is written down, and the random names are renewed.
 const NOTE_MS: u64 = 60_000;
+/// How often this node says how it is. A guess: a person who looks at the office waits no longer.
+const REPORT_MS: u64 = 15_000;
 /// How long a stop may take before the process ends all the same.
 const STOP_MS_MAX: u64 = 8_000;
 /// How often random announced names are renewed: a day's work leaves no trail that outlives it.
@@ -85,6 +87,8 @@ struct Running {
     selection: Selection,
     wake_ms: Option<u64>,
     note_ms: u64,
+    /// When it next says how it is, where somebody collects that.
+    report_ms: Option<u64>,
     /// When the next rule ends.
     expiry_ms: Option<u64>,
     rotate_ms: u64,
@@ -178,6 +182,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         folders: Mutex::default(),
         connected: Mutex::default(),
         alerts: Mutex::default(),
+        desk: super::office::Desk::default(),
         invitations: pairing::Invitations::default(),
         changing: async_lock::Mutex::new(()),
         to_loop: own.clone(),
@@ -212,6 +217,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         selection,
         wake_ms: None,
         note_ms: clock::boottime_ms() + NOTE_MS,
+        report_ms: None,
         expiry_ms: None,
         rotate_ms: clock::boottime_ms() + ROTATE_MS,
         events,
@@ -350,6 +356,7 @@ impl Running {
         self.peering.handle_members(now, self.members(), &mut out);
         self.own_addresses(&mut out);
         self.expiry_ms = self.next_expiry(clock::wall_ms());
+        self.report();
         for (node, contact) in self.shared.mesh.record().members {
             let Some(node) = NodeId::from_hex(&node) else { continue };
             for addr in contact.addresses.iter().filter_map(|addr| addr.parse().ok()) {
@@ -360,7 +367,8 @@ impl Running {
     }
 
     async fn next(&self) -> Option<Event> {
-        let wake = self.wake_ms.map_or(self.note_ms, |at| at.min(self.note_ms)).saturating_sub(clock::boottime_ms());
+        let timers = [Some(self.note_ms), self.report_ms, self.wake_ms];
+        let wake = timers.into_iter().flatten().min().unwrap_or(self.note_ms).saturating_sub(clock::boottime_ms());
         // Rules end at a time of the calendar, and the clock may be set meanwhile; all else takes its time.
         let expiry = self.expiry_ms.map_or(wake, |at| at.saturating_sub(clock::wall_ms()));
         let wait = Duration::from_millis(wake.min(expiry).min(NOTE_MS));
@@ -385,6 +393,9 @@ impl Running {
             self.write_record();
             self.shared.note_counted();
         }
+        if self.report_ms.is_some_and(|at| at <= now) {
+            self.report();
+        }
         let wall = clock::wall_ms();
         if self.expiry_ms.is_some_and(|at| at <= wall) {
             self.expiry_ms = self.next_expiry(wall);
@@ -396,6 +407,17 @@ impl Running {
         {
             self.rotate_ms = now + ROTATE_MS;
             mdns.rotate().await;
+        }
+    }
+
+    /// Says how this node is to those that collect it, if there are any; and looks at what they said to this one.
+    fn report(&mut self) {
+        let collected = self.shared.mesh.policy().is_some_and(|policy| policy.candidates().next().is_some());
+        self.report_ms = collected.then(|| clock::boottime_ms() + REPORT_MS);
+        if collected {
+            self.order(|_| Order::Report);
+            let shared = self.shared.clone();
+            rt::spawn(async move { rt::spawn_blocking(move || shared.look_at_copies()).await });
         }
     }
 
@@ -499,12 +521,14 @@ impl Running {
                 commands::tell_members(&self.shared, &taken);
                 self.shared.note_statements(&taken);
                 self.expiry_ms = self.next_expiry(clock::wall_ms());
+                self.report();
                 let shared = self.shared.clone();
                 rt::spawn(async move { sharing::follow_rules(&shared).await });
             }
             Change::Begun(statements) => {
                 self.shared.note_statements(&statements);
                 self.expiry_ms = self.next_expiry(clock::wall_ms());
+                self.report();
             }
             Change::Refused(from, statement, why) => {
                 let refusal = Refusal::new(Deed::Statement, "sent a statement that is not taken", why);

@@ -47,6 +47,8 @@ pub(super) enum Order {
     Dropped(FolderId),
     /// Where members are.
     Addresses(Vec<Address>),
+    /// Say how this node is, if the peer may be coordinator.
+    Report,
     /// Close, after what was ordered before: a peer that is no member any more is told why by the statement itself.
     Close(Bye),
 }
@@ -140,6 +142,7 @@ impl Session {
                 self.send(message).await;
             }
             Box::pin(self.order(Order::Key)).await;
+            Box::pin(self.order(Order::Report)).await;
         }
         self.open_folders().await;
     }
@@ -174,6 +177,12 @@ impl Session {
             Order::Dropped(folder) => {
                 if self.open.remove(&folder) {
                     self.send(Message::Subscribe(Subscribe { folder, receives: false })).await;
+                }
+            }
+            Order::Report => {
+                let (shared, peer) = (self.shared.clone(), self.peer);
+                if let Some(report) = rt::spawn_blocking(move || shared.report_to(peer)).await {
+                    self.send(Message::Report(Box::new(report))).await;
                 }
             }
             Order::Addresses(addresses) => {
@@ -300,6 +309,23 @@ impl Session {
             }
             Message::ContentWant(want) => self.serve(want, incoming).await?,
             Message::Content(content) => self.content(content).await,
+            Message::Report(report) => {
+                if let Some(after) = self.shared.take_report(self.peer, *report) {
+                    self.send(Message::AuditWant(after)).await;
+                }
+            }
+            Message::AuditWant(after) => {
+                let (shared, peer) = (self.shared.clone(), self.peer);
+                if let Some(lines) = rt::spawn_blocking(move || shared.lines_for(peer, after)).await {
+                    self.send(Message::AuditLines(lines)).await;
+                }
+            }
+            Message::AuditLines(lines) => {
+                let (shared, peer) = (self.shared.clone(), self.peer);
+                if let Some(after) = rt::spawn_blocking(move || shared.take_lines(peer, &lines)).await {
+                    self.send(Message::AuditWant(after)).await;
+                }
+            }
             Message::Unknown(_) => {}
             Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => {
                 return Err(String::from("a message out of place"));

@@ -96,7 +96,8 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
             None => {
                 let name = policy.folder(folder).map_or_else(|| folder.to_hex(), |state| state.name.clone());
                 shared.tell(Event::FolderOffered { folder: name.clone() });
-                if shared.mesh.record().receives
+                // The office's server holds every folder that is open to it.
+                if (shared.mesh.record().receives || shared.collects())
                     && let Err(failure) = receive(shared, folder, &name).await
                 {
                     shared.alert(one_line(&failure), failure.hint);
@@ -112,7 +113,8 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
 
 /// Receives a folder in the usual place, under its name.
 async fn receive(shared: &Arc<Shared>, folder: FolderId, name: &str) -> Result<(), Failure> {
-    let into = receive_into(shared);
+    let server = shared.config.coordinator.folders.as_ref().filter(|_| shared.collects());
+    let into = server.map_or_else(|| receive_into(shared), |path| path.as_path().to_path_buf());
     let mut path = into.join(name);
     if at_path(shared, &path).is_some() {
         path = into.join(format!("{name} {}", &folder.to_hex()[..6]));

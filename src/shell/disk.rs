@@ -129,6 +129,12 @@ pub enum MarkerError {
     Disk(#[from] DiskError),
 }
 
+/// Free and all bytes of the file system that a path is on; `None` where the system does not say.
+pub fn room(path: &Path) -> Option<(u64, u64)> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some((found.f_bavail.checked_mul(found.f_frsize)?, found.f_blocks.checked_mul(found.f_frsize)?))
+}
+
 /// An open shared folder. Clones share the handle.
 #[derive(Clone)]
 pub struct Folder {

@@ -19,6 +19,7 @@ mod event;
 mod failure;
 mod guard;
 mod late;
+mod office;
 mod past;
 mod rules;
 mod text;
@@ -37,6 +38,7 @@ pub use late::{
     KeepLate, Kept, KeptIn, LATE_CHANGES_MAX, Late, LateChange, LateCount, LateIn, LateReason, ReinstateNode,
     Reinstated,
 };
+pub use office::{AskCopies, DiskRoom, FolderCopies, FolderHealth, Health, NodeHealth, WantedCopies};
 pub use past::{
     ConflictCopy, ConflictSide, Conflicts, ConflictsIn, KeepSide, KeptVersion, Moment, NotRestored, PAST_MAX,
     ResolveConflict, Resolved, RestoreAt, Restored, Versions, VersionsBelow, VersionsOf,
@@ -123,6 +125,10 @@ pub enum Request {
     Conflicts(ConflictsIn),
     /// End a conflict. Answer: `Resolved`.
     ResolveConflict(ResolveConflict),
+    /// Every member as it last said, and where every folder is. Answer: `Health`.
+    Health,
+    /// Say, or change, on how many machines a folder shall be. Answer: `WantedCopies`.
+    Copies(AskCopies),
     /// The audit log. Answer: a list of `AuditEntry`.
     Audit(AuditAfter),
     /// Answered once this node has all it should have from connected peers, and told them all it has. Answer: `Waited`.
@@ -269,7 +275,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 34] = [
+const ROUTES: [(&str, &str); 36] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -304,6 +310,8 @@ const ROUTES: [(&str, &str); 34] = [
     ("/v1/restore", "POST"),
     ("/v1/conflicts", "POST"),
     ("/v1/conflicts/resolve", "POST"),
+    ("/v1/health", "GET"),
+    ("/v1/copies", "POST"),
 ];
 
 impl Request {
@@ -344,6 +352,8 @@ impl Request {
             Self::Restore(_) => 31,
             Self::Conflicts(_) => 32,
             Self::ResolveConflict(_) => 33,
+            Self::Health => 34,
+            Self::Copies(_) => 35,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -352,7 +362,9 @@ impl Request {
     /// The request's body; empty for reads.
     pub fn body(&self) -> Vec<u8> {
         let json = match self {
-            Self::Status | Self::Nodes | Self::Folders | Self::Groups | Self::Guard => return Vec::new(),
+            Self::Status | Self::Nodes | Self::Folders | Self::Groups | Self::Guard | Self::Health => {
+                return Vec::new();
+            }
             Self::Share(ask) => serde_json::to_vec(ask),
             Self::Get(ask) => serde_json::to_vec(ask),
             Self::Drop(ask) => serde_json::to_vec(ask),
@@ -380,6 +392,7 @@ impl Request {
             Self::Restore(ask) => serde_json::to_vec(ask),
             Self::Conflicts(ask) => serde_json::to_vec(ask),
             Self::ResolveConflict(ask) => serde_json::to_vec(ask),
+            Self::Copies(ask) => serde_json::to_vec(ask),
             Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
@@ -427,6 +440,8 @@ impl Request {
             "/v1/restore" => Self::Restore(read(path, body)?),
             "/v1/conflicts" => Self::Conflicts(read(path, body)?),
             "/v1/conflicts/resolve" => Self::ResolveConflict(read(path, body)?),
+            "/v1/health" => Self::Health,
+            "/v1/copies" => Self::Copies(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
         })
     }
@@ -510,7 +525,7 @@ mod tests {
             Request::Retire(RetireFolder { folder: "plans".into() }),
             Request::Revert(RevertChanges { folder: "plans".into(), path: None }),
             Request::Recover(RecoverMesh { key: Secret("aaaa".into()), expel: vec!["attic".into()] }),
-            Request::Audit(AuditAfter { after: Some(7), limit: 100, refused: true }),
+            Request::Audit(AuditAfter { after: Some(7), limit: 100, refused: true, office: false }),
             Request::Late(LateIn { folder: Some("plans".into()), path: None }),
             Request::KeepLate(KeepLate { node: "laptop".into(), folder: None, path: None }),
             Request::Reinstate(ReinstateNode { node: "laptop".into(), folder: Some("plans".into()) }),
@@ -525,6 +540,8 @@ mod tests {
                 to: None,
                 dry_run: true,
             }),
+            Request::Health,
+            Request::Copies(AskCopies { folder: "plans".into(), nodes: Some(2), server: None }),
             Request::Conflicts(ConflictsIn { folder: None }),
             Request::ResolveConflict(ResolveConflict {
                 folder: "plans".into(),

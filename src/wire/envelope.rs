@@ -46,6 +46,8 @@ pub mod kind {
     pub const FORK: u16 = 0x0110;
     /// Statement: a frozen writer goes on under a new incarnation.
     pub const REINSTATE: u16 = 0x0111;
+    /// Statement: how many machines shall hold a folder.
+    pub const COPIES: u16 = 0x0112;
 
     /// Header of a batch of entries.
     pub const BATCH: u16 = 0x0201;
@@ -84,6 +86,13 @@ pub mod kind {
     pub const CONTENT_WANT: u16 = 0x0330;
     /// A piece of content, or why there is none.
     pub const CONTENT: u16 = 0x0331;
+
+    /// A node's health, for those that may be coordinator.
+    pub const REPORT: u16 = 0x0340;
+    /// Asks for lines of an audit log.
+    pub const AUDIT_WANT: u16 = 0x0341;
+    /// Lines of an audit log.
+    pub const AUDIT_LINES: u16 = 0x0342;
 
     /// Pairing: the joiner's first message.
     pub const PAIR_START: u16 = 0x0401;

@@ -9,6 +9,7 @@ use super::batch::{ENTRIES_MAX, Packed};
 use super::codec::{self, Bytes, DecodeError, List, Text};
 use super::content::{CHUNK_BYTES_MAX, Leaf, Leaves};
 use super::envelope::{Envelope, kind};
+use super::report::{AuditLines, Report};
 use super::signed::Signed;
 use super::statement::Frontier;
 use crate::base::{ContentId, DiscoveryKey, FolderId, NodeId, RelPath, StatementId, Writer};
@@ -57,6 +58,12 @@ pub enum Message {
     ContentWant(ContentWant),
     /// Content, or why there is none.
     Content(Content),
+    /// How the sender is.
+    Report(Box<Report>),
+    /// Asks for the lines of the receiver's audit log above this number.
+    AuditWant(u64),
+    /// Those lines, or the first of them.
+    AuditLines(AuditLines),
     /// A kind that a later version gave and that may be ignored.
     Unknown(u16),
 }
@@ -271,6 +278,9 @@ impl Message {
             Self::Applied(m) => (kind::APPLIED, codec::encode(m)),
             Self::ContentWant(m) => (kind::CONTENT_WANT, codec::encode(m)),
             Self::Content(m) => (kind::CONTENT, codec::encode(m)),
+            Self::Report(m) => (kind::REPORT, codec::encode(m)),
+            Self::AuditWant(m) => (kind::AUDIT_WANT, codec::encode(m)),
+            Self::AuditLines(m) => (kind::AUDIT_LINES, codec::encode(m)),
             Self::Unknown(kind) => return Envelope::seal(*kind, false, &[]),
         };
         Envelope::seal(kind, is_critical(kind), &body)
@@ -299,6 +309,9 @@ impl Message {
             kind::APPLIED => take(body).map(Self::Applied),
             kind::CONTENT_WANT => take(body).map(Self::ContentWant),
             kind::CONTENT => take(body).map(Self::Content),
+            kind::REPORT => take(body).map(|report| Self::Report(Box::new(report))),
+            kind::AUDIT_WANT => take(body).map(Self::AuditWant),
+            kind::AUDIT_LINES => take(body).map(Self::AuditLines),
             unknown if critical => return Err(DecodeError::UnknownKind(unknown)),
             unknown => return Ok(Self::Unknown(unknown)),
         }?;
@@ -308,5 +321,5 @@ impl Message {
 
 /// Whether a node that does not know this kind must end the link instead of passing over it.
 fn is_critical(kind: u16) -> bool {
-    kind != kind::ADDRESSES
+    !matches!(kind, kind::ADDRESSES | kind::REPORT | kind::AUDIT_WANT | kind::AUDIT_LINES)
 }

@@ -11,6 +11,7 @@ use lanyard::wire::message::{
     KeyInUse, Message, Part, Purpose, Subscribe,
 };
 use lanyard::wire::pairing::{self, Admission, Confirm, Refusal, Reply, Start};
+use lanyard::wire::report::{AuditLines, Doing, FolderReport, Report, ReportedAlert, Room};
 use lanyard::wire::statement::{Body, CreateFolder, Frontier, Head, Statement};
 
 use crate::file::{Case, case};
@@ -116,6 +117,32 @@ fn statement() -> Statement {
     Statement::sign(head, Body::CreateFolder(CreateFolder { name: name("Shared") }), &key())
 }
 
+fn report() -> Report {
+    let room = Room { free: 1 << 30, total: 1 << 40 };
+    let folder = FolderReport {
+        folder: FOLDER,
+        doing: Doing::Syncing,
+        need_files: 3,
+        need_bytes: 300,
+        disk: room,
+        holds: Some([4; 32]),
+    };
+    let alert = ReportedAlert {
+        since_ms: 1_772_357_400_005,
+        what: Text::new("the disk is full").expect("short"),
+        hint: Some(Text::new("free some room").expect("short")),
+    };
+    Report {
+        version: Text::new("lanyard 0.1.0").expect("short"),
+        clock_ms: 1_772_357_400_006,
+        disk: room,
+        folders: List::new(vec![folder]).expect("one"),
+        alerts: 2,
+        listed: List::new(vec![alert]).expect("one"),
+        audit: 301,
+    }
+}
+
 fn all_messages() -> Vec<(&'static str, Message)> {
     let hello = Hello {
         software: Text::new("lanyard 0.1.0").expect("short"),
@@ -154,6 +181,12 @@ fn all_messages() -> Vec<(&'static str, Message)> {
         ("content, absent", answer(Answer::Absent)),
         ("content, refused", answer(Answer::Refused)),
         ("content, busy", answer(Answer::Busy)),
+        ("report", Message::Report(Box::new(report()))),
+        ("audit want", Message::AuditWant(300)),
+        ("audit lines", {
+            let line = Text::new("{\"seq\":301}").expect("short");
+            Message::AuditLines(AuditLines { lines: List::new(vec![(301, line)]).expect("one"), through: 302 })
+        }),
         ("a later kind that may be ignored", Message::Unknown(0x03ff)),
     ]
 }
@@ -166,6 +199,18 @@ pub(crate) fn messages() -> Vec<Case> {
     cases.extend([
         case(AS, "content, without its critical bit", [3, 0x31, 0, 0, 0, 0, 3, 0xac, 2, 4]),
         case(AS, "addresses, with a critical bit", [3, 0x14, 1, 0, 0, 0, 1, 0]),
+        case(
+            AS,
+            "a report with a critical bit",
+            Message::Report(Box::new(report()))
+                .encode()
+                .iter()
+                .enumerate()
+                .map(|(at, byte)| if at == 2 { 1 } else { *byte })
+                .collect::<Vec<u8>>(),
+        ),
+        case(AS, "audit lines that go on", Envelope::seal(kind::AUDIT_LINES, false, &[0, 1, 7])),
+        case(AS, "a report of nothing", Envelope::seal(kind::REPORT, false, b"")),
         case(AS, "nothing", []),
         case(AS, "a later kind that is critical", seal(0x03ff, b"")),
         case(AS, "a statement's kind", seal(kind::GRANT, b"")),

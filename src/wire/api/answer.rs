@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered, Reinstated,
-    Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
+    AuditEntry, Conflicts, Decided, Expelled, Group, Health, HeldBurst, Kept, Late, LateCount, PathText, Recovered,
+    Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
+    WantedCopies,
 };
 use crate::base::{Level, Role};
 
@@ -78,6 +79,10 @@ pub enum Response {
     Conflicts(Conflicts),
     /// To `Request::ResolveConflict`.
     Resolved(Resolved),
+    /// To `Request::Health`.
+    Health(Health),
+    /// To `Request::Copies`.
+    Copies(WantedCopies),
 }
 
 /// Files and bytes.
