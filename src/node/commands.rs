@@ -222,6 +222,7 @@ pub(super) fn folder(shared: &Shared, id: FolderId) -> Option<Folder> {
         local: running.as_ref().map_or(nothing, |s| Amount { files: s.local.files, bytes: s.local.bytes }),
         need: running.as_ref().map_or(nothing, |s| Amount { files: s.need.files, bytes: s.need.bytes }),
         local_only: running.as_ref().map_or(0, |s| s.local_only),
+        waiting: running.as_ref().map_or(0, |s| s.waiting),
         late,
         forked,
         parts: record.place(id).map(|place| place.inside().to_vec()).unwrap_or_default(),

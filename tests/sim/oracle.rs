@@ -103,6 +103,20 @@ impl Oracle {
         }
     }
 
+    /// What the users of a node discarded so far.
+    pub(crate) fn discarded_by(&self, node: usize) -> BTreeSet<Vec<u8>> {
+        let theirs = self.fates.iter().filter(|(_, fate)| fate.discarded.contains(&node));
+        theirs.map(|(bytes, _)| bytes.clone()).collect()
+    }
+
+    /// What was discarded on a node, but for `before`, while it did not know what it had itself signed: a name that was
+    /// missing then may come back.
+    pub(crate) fn discarded_unaware(&mut self, node: usize, before: &BTreeSet<Vec<u8>>) {
+        for (bytes, fate) in &mut self.fates {
+            fate.renewed |= fate.discarded.contains(&node) && !before.contains(bytes);
+        }
+    }
+
     /// What must be and must not be in the files of a node after everything came to rest.
     /// `settled` leaves out names that wait for a content that is nowhere.
     pub(crate) fn judge(&self, node: usize, tree: &Tree, settled: &Tree) -> Result<(), String> {

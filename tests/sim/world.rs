@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) liar: Option<usize>,
     /// A node loses its index once.
     pub(crate) forgets: bool,
+    /// The state of a node is put back from a backup once: with its files or without.
+    pub(crate) put_back: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,8 @@ pub(crate) struct World {
     /// Machines die at commits also while the office heals.
     fragile: bool,
     pub(crate) faults: Faults,
+    /// A node whose state was put back and that has met nobody since, and what its users had discarded before.
+    unaware: Option<(usize, std::collections::BTreeSet<Vec<u8>>)>,
     /// All that was ever signed and sent.
     pub(crate) archive: Vec<Authored>,
     pub(crate) trace: Vec<String>,
@@ -115,6 +119,7 @@ impl World {
             faulty: true,
             fragile: false,
             faults: Faults::default(),
+            unaware: None,
             archive: Vec::new(),
             trace: Vec::new(),
             tracing: std::env::var_os("SIM_TRACE").is_some(),
@@ -134,9 +139,15 @@ impl World {
 
     /// A run with everything that can go wrong.
     pub(crate) fn trouble(&mut self) -> Result<(), String> {
-        for _ in 0..self.setup.steps {
+        let mut backup = None;
+        for step in 0..self.setup.steps {
             self.faults.steps += 1;
             self.step()?;
+            match self.setup.put_back {
+                Some(_) if step == self.setup.steps / 4 => backup = Some(self.back_up()),
+                Some(with_files) if step == self.setup.steps / 2 => self.put_back(backup.take(), with_files)?,
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -272,7 +283,7 @@ impl World {
     /// A scan: of everything when due, else of one hint.
     fn look(&mut self, at: usize) -> Result<(), String> {
         let everything = self.rng.percent(15);
-        if !self.nodes[at].up || !self.nodes[at].complete {
+        if !self.nodes[at].up || !self.nodes[at].complete || self.nodes[at].asking.is_some() {
             return Ok(());
         }
         self.nodes[at].set_clock(self.now_ms);
@@ -296,12 +307,13 @@ impl World {
     }
 
     fn announce(&mut self, at: usize) -> Result<(), String> {
-        // Nothing is announced before the first full scan after a start, or without history.
-        if !self.nodes[at].up || self.nodes[at].scan_due || !self.nodes[at].complete {
+        // Nothing is announced before the first full scan after a start, without history, or while peers are asked.
+        if !self.nodes[at].up || self.nodes[at].scan_due || !self.nodes[at].complete || self.nodes[at].asking.is_some()
+        {
             return Ok(());
         }
         if self.nodes[at].candidates.is_empty() {
-            self.nodes[at].has_looked();
+            self.has_looked(at);
             return Ok(());
         }
         let dies = self.faulty && self.rng.percent(4);
@@ -324,7 +336,7 @@ impl World {
             }
             return Ok(());
         }
-        self.nodes[at].has_looked();
+        self.has_looked(at);
         // A death after the index is durable and before anything is sent.
         if self.faulty && self.rng.percent(3) {
             self.archive.extend(signed);
@@ -420,23 +432,28 @@ impl World {
                 for parcel in self.nodes[to].parcels_for(&theirs, reader, &self.rules, most) {
                     self.send_parcel(to, from, parcel);
                 }
-                let node = &mut self.nodes[to];
-                if complete && node.history.is_none() {
-                    node.history = Some(theirs);
-                }
-                node.find_history();
-                Ok(())
+                let said = (self.nodes[from].writer.node, complete, theirs.as_slice());
+                self.ask(to, Some(said))
             }
             Message::Parcel(parcel) => {
                 let drop = self.rng.percent(10);
                 self.nodes[to].receive(*parcel, &self.rules, self.now_ms, drop)?;
-                self.nodes[to].find_history();
+                self.ask(to, None)?;
                 if std::mem::take(&mut self.nodes[to].dropped) && self.connected(from, to) {
                     let (ours, complete) = self.says(to);
                     self.send(to, from, Message::Frontiers(ours, complete));
                 }
                 Ok(())
             }
+        }
+    }
+
+    fn has_looked(&mut self, at: usize) {
+        self.nodes[at].has_looked();
+        if self.nodes[at].looked
+            && let Some((_, before)) = self.unaware.take_if(|(node, _)| *node == at)
+        {
+            self.oracle.discarded_unaware(at, &before);
         }
     }
 
@@ -636,11 +653,12 @@ impl World {
             self.apply(at, usize::MAX)?;
         }
         let after: Vec<(Vec<Frontier>, Tree, u64)> = self.nodes.iter().map(state).collect();
-        Ok(before != after || deaths != self.faults.deaths)
+        let asks = self.nodes.iter().any(|node| node.asking.is_some());
+        Ok(asks || before != after || deaths != self.faults.deaths)
     }
 
     fn look_at_all(&mut self, at: usize) -> Result<(), String> {
-        if self.nodes[at].complete {
+        if self.nodes[at].complete && self.nodes[at].asking.is_none() {
             self.nodes[at].set_clock(self.now_ms);
             self.nodes[at].scan_due = false;
             self.nodes[at].hints.clear();
