@@ -118,8 +118,14 @@ impl Oracle {
     }
 
     /// What must be and must not be in the files of a node after everything came to rest.
-    /// `settled` leaves out names that wait for a content that is nowhere.
-    pub(crate) fn judge(&self, node: usize, tree: &Tree, settled: &Tree) -> Result<(), String> {
+    /// `settled` leaves out names that wait for a content that is nowhere; `is_late`: of such a name.
+    pub(crate) fn judge(
+        &self,
+        node: usize,
+        tree: &Tree,
+        settled: &Tree,
+        is_late: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), String> {
         let (there, settled) = (contents(tree), contents(settled));
         let reader = self.readers.contains(&node);
         for (bytes, fate) in &self.fates {
@@ -133,7 +139,7 @@ impl Oracle {
                 continue;
             }
             let own = fate.saved_on.contains(&node) && !by_anyone;
-            if !reader && fate.shared && !by_anyone && !there.contains(bytes) {
+            if !reader && fate.shared && !by_anyone && !there.contains(bytes) && !is_late(bytes) {
                 return Err(format!("loss: {name} was saved, nobody discarded it, and node {node} does not show it"));
             }
             if reader && own && !there.contains(bytes) {

@@ -20,7 +20,7 @@ pub(crate) struct User {
     pub(crate) saves: u64,
     trash: Vec<(RelPath, Vec<u8>)>,
     last: Option<RelPath>,
-    /// The node of this machine has not looked at everything since its index was made: what equals a deleted file is
+    /// The node of this machine has not looked at everything since its index was made or put back: what equals a deleted file is
     /// taken for that old file, so nobody brings one back.
     pub(crate) is_anew: bool,
     /// Names whose conflict this person had a hand in. The entry that says so may come after a later save.

@@ -187,7 +187,7 @@ impl World {
 
     /// A person at a machine; nobody works on a disk that was pulled.
     fn sit_down<T>(&mut self, at: usize, act: impl FnOnce(&mut Desk<'_>) -> Option<T>) -> Option<T> {
-        self.users[at].is_anew = self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none();
+        self.users[at].is_anew = self.is_anew(at);
         let node = &self.nodes[at];
         node.set_clock(self.now_ms);
         let mut disk = node.disk();
@@ -196,6 +196,12 @@ impl World {
         }
         let (user, oracle, rng) = (&mut self.users[at], &mut self.oracle, &mut self.rng);
         act(&mut Desk { node: at, disk: &mut disk, user, oracle, rng })
+    }
+
+    /// Whether what equals a deleted file is taken for that old file.
+    fn is_anew(&self, at: usize) -> bool {
+        let is_unaware = self.unaware.as_ref().is_some_and(|(node, _)| *node == at);
+        is_unaware || self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none()
     }
 
     fn noticed(&mut self, at: usize, deed: &Deed, watched: bool) {
@@ -215,7 +221,7 @@ impl World {
         if !self.faulty || !self.rng.percent(chance) {
             return;
         }
-        self.users[at].is_anew = self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none();
+        self.users[at].is_anew = self.is_anew(at);
         let visitor = Visitor {
             // Mostly late: what is staged first is nobody's yet.
             after: if self.rng.percent(60) { calls * 2 / 3 + self.rng.below(calls / 3) } else { self.rng.below(calls) },
