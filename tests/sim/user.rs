@@ -27,6 +27,13 @@ pub(crate) struct User {
     decided: BTreeSet<RelPath>,
 }
 
+impl User {
+    /// Whether this person had a hand in the conflict of a name.
+    pub(crate) fn has_decided(&self, path: &RelPath) -> bool {
+        self.decided.contains(path)
+    }
+}
+
 /// What one person did.
 #[derive(Clone, Debug)]
 pub(crate) struct Deed {

@@ -354,12 +354,13 @@ impl World {
         Ok(())
     }
 
-    /// Nothing is announced as deleted that is on the disk as it was.
+    /// Nothing is announced as deleted that is on the disk as it was. A loser that somebody gave the name ends as a copy.
     fn no_false_deletion<'a>(&self, at: usize, signed: impl Iterator<Item = &'a Authored>) -> Result<(), String> {
         let disk = self.nodes[at].disk();
         for Entry { path, what, .. } in signed.flat_map(|signed| &signed.entries).map(|salted| &salted.entry) {
             if let (What::Tombstone { deleted: Some(id) }, Some(bytes)) = (what, disk.file(path))
                 && content(bytes).0 == *id
+                && !self.users[at].has_decided(path)
             {
                 return Err(format!("node {at} announces {path} as deleted, and it is there"));
             }

@@ -182,6 +182,19 @@ pub fn passed_over(index: &(impl Look + ?Sized), from: u64, most: usize) -> Resu
     Ok(passed)
 }
 
+/// Notes of at most `most` names after `after` which conflict copies they should have, before the first look: what lies
+/// under such a name already is the copy, not a file of its own. Returns with which name to go on.
+pub fn expect_copies(index: &mut dyn Index, after: Option<&RelPath>, most: usize) -> Result<Option<RelPath>> {
+    let names = index.needs(after, most)?;
+    for name in &names {
+        if index.path(name)?.is_some_and(|record| record.heads.len() > 1) {
+            // What is missing is found again once the disk was looked at.
+            reconcile::plan(index, name)?;
+        }
+    }
+    Ok(names.last().filter(|_| names.len() == most).cloned())
+}
+
 /// At the first look after part of the own log was forgotten: takes what is only old, or missing, for what it is, and
 /// marks it to be brought up to date. Returns the rest, which users made.
 pub fn follow(index: &mut dyn Index, found: Vec<Found>) -> Result<Vec<Found>> {

@@ -18,6 +18,8 @@ use crate::wire::message::{EntryWant, Message};
 const RECALL_MS: u64 = 3_000;
 /// So much of it is asked for.
 const RECALL_MAX: usize = 8_192;
+/// Names looked at in one step.
+const PAGE: usize = 1_024;
 
 impl Worker {
     /// Nothing is signed before the index of one who has the history is merged, unless there is nobody else. After a
@@ -26,8 +28,12 @@ impl Worker {
         let Some(asking) = &self.asking else { return Ok(()) };
         let common = |log| self.rules.common(log);
         let answered = self.setup.store.read(|look| asking.is_answered(look, &common, self.took_ms, now))?;
-        if answered && self.forgot && self.recalls(now)? {
+        let differs = self.forgot || self.waiting.count() > 0;
+        if answered && differs && self.recalls(now)? {
             return Ok(());
+        }
+        if answered && differs {
+            self.expect_copies()?;
         }
         if answered || self.setup.shared.mesh.is_alone(self.setup.folder) {
             (self.asking, self.recall_ms) = (None, None);
@@ -46,8 +52,18 @@ impl Worker {
         self.complete && self.asking.is_some() && self.peers.iter().next().is_none()
     }
 
-    /// What this node had on its disk is mostly what it signed last, and that may be superseded since: peers are asked for
-    /// it once. Whether it is still awaited.
+    fn expect_copies(&self) -> Result<(), TurnError> {
+        let mut after = None;
+        loop {
+            after = self.setup.store.write(false, |index| own::expect_copies(index, after.as_ref(), PAGE))?;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What differs on the disk may be what this node knew before its state was put back, and that may be superseded
+    /// since: peers are asked for it once. Whether it is still awaited.
     fn recalls(&mut self, now: u64) -> Result<bool, TurnError> {
         let passed = self.setup.store.read(|look| own::passed_over(look, self.first_arrival, RECALL_MAX))?;
         if let Some(until) = self.recall_ms {

@@ -1,12 +1,15 @@
 //! What goes wrong in an office: links, machines, disks, indexes and clocks.
 
+use std::collections::BTreeSet;
+
 use lanyard::base::{NodeId, Writer};
 use lanyard::logic::sync::index::MemoryIndex;
-use lanyard::logic::sync::own::Asking;
+use lanyard::logic::sync::own::{self, Asking};
 use lanyard::wire::statement::Frontier;
 
 use super::World;
-use crate::disk::Tree;
+use crate::disk::{Tree, bytes_of};
+use crate::node::content;
 use crate::plant::Plant;
 
 /// The steps of an office are short: so much faster goes the time of those who ask.
@@ -153,9 +156,8 @@ impl World {
         if !self.nodes[at].is_answered(now_ms) {
             return Ok(());
         }
-        if self.nodes[at].forgot {
-            self.recall(at)?;
-        }
+        self.recall(at)?;
+        own::expect_copies(&mut self.nodes[at].index, None, usize::MAX).expect("memory");
         let node = &mut self.nodes[at];
         (node.complete, node.asking) = (true, None);
         self.faults.asked += 1;
@@ -163,7 +165,7 @@ impl World {
         Ok(())
     }
 
-    /// What lies on the disk of a node that forgot part of its log may be superseded: peers are asked for it.
+    /// What lies on the disk of a node whose state was put back may be superseded: peers are asked for it.
     fn recall(&mut self, at: usize) -> Result<(), String> {
         for id in self.nodes[at].passed_over() {
             for peer in (0..self.nodes.len()).filter(|peer| self.connected(at, *peer)).collect::<Vec<_>>() {
@@ -192,12 +194,26 @@ impl World {
         self.faults.put_back += 1;
         self.note(|| format!("node {at} is put back to its backup{}", if with_files { " with its files" } else { "" }));
         self.unaware = Some((at, self.oracle.discarded_by(at)));
+        if with_files {
+            self.unsigned_is_back(&files);
+        }
         self.nodes[at].put_back(state, with_files.then_some(&files));
         for (pair, up) in &mut self.links {
             *up &= pair.0 != at && pair.1 != at;
         }
         self.start(at);
         Ok(())
+    }
+
+    /// What was in a backup and never signed is known to nobody: it is a change like any other.
+    fn unsigned_is_back(&mut self, files: &Tree) {
+        let signed = self.archive.iter().flat_map(|signed| &signed.entries);
+        let signed: BTreeSet<_> = signed.filter_map(|salted| salted.entry.what.content()).collect();
+        for (body, ..) in files.values() {
+            if bytes_of(body).is_some_and(|bytes| !signed.contains(&content(&bytes).0)) {
+                self.oracle.renewed(body);
+            }
+        }
     }
 
     pub(super) fn jump_clock(&mut self, at: usize) {
