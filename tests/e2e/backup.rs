@@ -231,3 +231,63 @@ fn a_second_history_that_nobody_could_prevent_loses_nothing_and_once_reinstated_
     }
     office.nobody_forked();
 }
+
+#[test]
+fn a_machine_that_is_put_back_hears_of_its_own_rules_before_it_signs_another() {
+    let Some(lab) = Lab::open("backup-rules") else { return };
+    let hosts = [lab.host(), lab.host(), lab.host()];
+    let mut office = office(&hosts);
+
+    office.nodes[0].stop();
+    let backup = lab.dir().join("backup");
+    copy(&office.nodes[0], &office.nodes[0].home(), &backup);
+    office.nodes[0].up(&[]);
+    office.nodes[0].lanyard(&["grant", "laptop", "Shared", "read"]).ok();
+    let rules = |node: &Node<'_>| node.lanyard(&["rules", "Shared"]).ok().stdout;
+    eventually("the rule is known", CONVERGE_MAX, || {
+        let said = rules(&office.nodes[2]);
+        if said.contains("laptop") { Ok(()) } else { Err(said) }
+    });
+    office.nodes[0].stop();
+    copy(&office.nodes[0], &backup, &office.nodes[0].home());
+    office.nodes[0].up(&[]);
+    office.nodes[0].lanyard(&["grant", "workshop", "Shared", "read"]).ok();
+    for node in &office.nodes {
+        eventually("both rules stand", CONVERGE_MAX, || {
+            let said = rules(node);
+            if said.contains("laptop") && said.contains("workshop") { Ok(()) } else { Err(said) }
+        });
+    }
+}
+
+#[test]
+fn a_copy_of_a_machine_is_named_to_the_others_and_what_both_save_is_kept() {
+    let Some(lab) = Lab::open("clone") else { return };
+    let hosts = [lab.host(), lab.host(), lab.host()];
+    let fourth = lab.host();
+    let mut office = office(&hosts);
+
+    office.nodes[1].stop();
+    // The copy sees its own disk where the machine that it is a copy of sees the other one.
+    let (place, copied) = (lab.dir().join("laptop"), lab.dir().join("copied"));
+    copy(&office.nodes[1], &place, &copied);
+    fourth.sh(&format!("mount --bind '{}' '{}'", copied.display(), place.display())).ok();
+    let mut double = fourth.node_at("double", &place);
+    office.nodes[1].up(&[]);
+    double.up(&[]);
+    eventually("the copy is named", CONVERGE_MAX, || {
+        let said = office.nodes[0].lanyard(&["status"]).ok().stdout;
+        let named = said.contains("two machines are 'laptop' at once") && said.contains("delete its lanyard home");
+        if named { Ok(()) } else { Err(said) }
+    });
+    fs::write(office.roots[1].join("of the first"), "saved on the first").expect("a file");
+    fs::write(double.seen("Shared/of the second"), "saved on the second").expect("a file");
+    let (here, there) = (&office.roots[0], &office.roots[2]);
+    double.stop();
+    eventually("the first one's work spreads", CONVERGE_MAX, || {
+        is(&there.join("of the first"), Some("saved on the first"))?;
+        is(&here.join("of the first"), Some("saved on the first"))
+    });
+    let kept = fs::read_to_string(double.seen("Shared/of the second")).expect("it is still there");
+    assert_eq!(kept, "saved on the second");
+}

@@ -267,3 +267,175 @@ fn known_as(index: &dyn Index, path: &RelPath, record: &PathRecord, seen: &Seen)
 fn is_older(record: &PathRecord, seen: &Seen) -> bool {
     record.disk.as_ref().is_some_and(|disk| disk.what != seen.what && seen.info.mtime < disk.info.mtime)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::MemoryIndex;
+    use super::super::reconcile;
+    use super::*;
+    use crate::base::{BatchHash, ContentId, FileTime, Kind};
+    use crate::wire::batch::{Entry, Salted};
+
+    const OWN: NodeId = NodeId([1; 32]);
+    const PEER: NodeId = NodeId([2; 32]);
+    const OTHER: NodeId = NodeId([3; 32]);
+
+    fn writer(node: NodeId) -> Writer {
+        Writer { node, incarnation: 1 }
+    }
+
+    fn reaches(node: NodeId, seq: u64) -> Frontier {
+        Frontier { writer: writer(node), seq, batch: BatchHash([0; 32]) }
+    }
+
+    fn answered(asking: &Asking, now_ms: u64) -> bool {
+        asking.is_answered(&MemoryIndex::default(), &|_| None, 0, now_ms).expect("memory")
+    }
+
+    fn asked(peers: &[NodeId]) -> Asking {
+        let mut asking = Asking::new(false);
+        peers.iter().for_each(|peer| asking.handle_up(*peer, 0));
+        asking
+    }
+
+    #[test]
+    fn nothing_is_signed_before_a_peer_with_history_has_spoken() {
+        let mut asking = asked(&[PEER]);
+        assert!(!answered(&asking, SLOW_MS_MAX));
+        asking.handle_word(PEER, false, &[]);
+        assert!(!answered(&asking, SLOW_MS_MAX), "it has no history");
+        asking.handle_word(PEER, true, &[]);
+        assert!(!answered(&asking, SETTLE_MS - 1), "others may come");
+        assert!(answered(&asking, SETTLE_MS));
+    }
+
+    #[test]
+    fn what_a_peer_has_must_be_here_or_be_given_up() {
+        let mut asking = asked(&[PEER]);
+        asking.handle_word(PEER, true, &[reaches(OWN, 7)]);
+        assert!(!answered(&asking, SLOW_MS_MAX - 1));
+        assert!(answered(&asking, SLOW_MS_MAX), "what it says may be a lie");
+        let is_forked = |log| (log == writer(OWN)).then_some(0);
+        assert!(asking.is_answered(&MemoryIndex::default(), &is_forked, 0, SETTLE_MS).expect("memory"));
+    }
+
+    #[test]
+    fn who_is_silent_is_waited_for_a_while_and_who_left_is_not() {
+        let mut asking = asked(&[PEER, OTHER]);
+        asking.handle_word(PEER, true, &[]);
+        assert!(!answered(&asking, SETTLE_MS));
+        assert!(answered(&asking, SILENT_MS_MAX));
+        asking.handle_down(OTHER);
+        assert!(answered(&asking, SETTLE_MS));
+        asking.handle_down(PEER);
+        assert!(!answered(&asking, SLOW_MS_MAX), "nobody is left who could bring what it has");
+    }
+
+    #[test]
+    fn a_log_that_is_new_has_nothing_to_ask_but_needs_history() {
+        let mut asking = Asking::new(true);
+        asking.handle_up(PEER, 0);
+        asking.handle_up(OTHER, 0);
+        asking.handle_word(PEER, true, &[reaches(OTHER, 1)]);
+        assert!(!answered(&asking, SLOW_MS_MAX));
+        asking.handle_word(OTHER, true, &[]);
+        assert!(answered(&asking, 0));
+    }
+
+    #[test]
+    fn only_a_batch_that_makes_the_own_log_longer_shows_that_it_was_forgotten() {
+        let own = writer(OWN);
+        assert!(has_forgotten(own, own, None, Some(reaches(OWN, 1))));
+        assert!(!has_forgotten(own, own, Some(reaches(OWN, 3)), Some(reaches(OWN, 3))), "it filled a hole");
+        assert!(!has_forgotten(own, writer(PEER), None, Some(reaches(PEER, 1))));
+        assert!(!has_forgotten(own, Writer { incarnation: 2, ..own }, None, Some(reaches(OWN, 1))));
+    }
+
+    fn path() -> RelPath {
+        RelPath::new("plan").expect("valid")
+    }
+
+    fn file(n: u8) -> What {
+        What::File { bytes: 1, content: ContentId([n; 32]) }
+    }
+
+    fn seen(n: u8, secs: i64) -> Seen {
+        let time = FileTime { secs, nanos: 0 };
+        let info = FileInfo { kind: Kind::File, bytes: 1, mode: 0o644, mtime: time, ctime: time, inode: 7 };
+        Seen { info, what: file(n), recheck: false }
+    }
+
+    fn head(node: NodeId, seq: u64, what: What, after: &[(NodeId, u64)]) -> Head {
+        let mut version = VersionVector::default();
+        after.iter().chain(&[(node, seq)]).for_each(|(node, seq)| version.advance(writer(*node), *seq));
+        let time = Hlc { ms: 100_000, count: 0 };
+        let entry = Entry::new(path(), what, 0o644, FileTime { secs: 100, nanos: 0 }, time, version);
+        Head { id: EntryId { writer: writer(node), seq }, salted: Salted { salt: [0; 16], entry } }
+    }
+
+    /// The first version was on the disk when the backup was made; the second, this node's own, was superseded since.
+    fn put_back() -> MemoryIndex {
+        let mut index = MemoryIndex::default();
+        let [first, second] = [head(OWN, 1, file(1), &[]), head(OWN, 2, file(2), &[])];
+        let last = head(PEER, 1, file(3), &[(OWN, 2)]);
+        let Seen { info, what, recheck } = seen(1, 50);
+        let disk = Some(OnDisk { info, what, version: first.version().clone(), recheck });
+        let record = PathRecord { heads: vec![last], disk, ..PathRecord::default() };
+        index.put_path(&path(), &record).expect("memory");
+        index.put_kept(&path(), &second).expect("memory");
+        index
+    }
+
+    fn follows(index: &mut MemoryIndex, seen: Option<Seen>) -> bool {
+        follow(index, vec![Found { path: path(), seen }]).expect("memory").is_empty()
+    }
+
+    #[test]
+    fn what_is_known_to_be_old_or_is_missing_is_nobodys_change() {
+        for old in [Some(seen(2, 60)), Some(seen(3, 100)), None] {
+            let mut index = put_back();
+            assert!(follows(&mut index, old.clone()), "{old:?}");
+            let disk = index.path(&path()).expect("memory").expect("known").disk;
+            assert_eq!(disk.map(|disk| disk.what), old.map(|seen| seen.what));
+            assert!(!index.needs(None, 1).expect("memory").is_empty(), "it is brought up to date");
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_a_change_and_an_old_one_has_seen_nothing() {
+        let mut index = put_back();
+        assert!(!follows(&mut index, Some(seen(9, 70))));
+        assert!(index.path(&path()).expect("memory").expect("known").disk.is_some());
+        assert!(!follows(&mut index, Some(seen(9, 40))));
+        assert!(index.path(&path()).expect("memory").expect("known").disk.is_none());
+    }
+
+    #[test]
+    fn a_file_that_was_deleted_since_follows_its_deletion() {
+        let mut index = MemoryIndex::default();
+        let end = head(PEER, 2, What::Tombstone { deleted: file(1).content() }, &[]);
+        let mut record = PathRecord::default();
+        reconcile::merge(&mut record, end);
+        index.put_path(&path(), &record).expect("memory");
+        assert!(follows(&mut index, Some(seen(1, 50))));
+        assert!(index.path(&path()).expect("memory").expect("known").disk.is_some());
+    }
+
+    #[test]
+    fn a_change_that_waited_is_as_old_as_its_file_but_younger_than_what_it_has_seen() {
+        let mut waiting = Waiting::default();
+        waiting.handle_look_below(&RelPath::root(), &BTreeSet::from([path()]), 80_000);
+        waiting.handle_look_below(&RelPath::root(), &BTreeSet::from([path()]), 90_000);
+        assert_eq!(waiting.count(), 1);
+        let (record, base) = (PathRecord::default(), VersionVector::default());
+        let time = |info: Option<&FileInfo>| waiting.time(&path(), info, &record, &base, 200_000).ms;
+        assert_eq!(time(Some(&seen(1, 50).info)), 50_000);
+        assert_eq!(time(Some(&seen(1, 150).info)), 80_000, "a time after it was found is not believed");
+        assert_eq!(time(None), 80_000);
+        let base = head(PEER, 1, file(1), &[]).version().clone();
+        let record = PathRecord { heads: vec![head(PEER, 1, file(1), &[])], ..PathRecord::default() };
+        assert!(waiting.time(&path(), None, &record, &base, 200_000) > Hlc { ms: 100_000, count: 0 });
+        waiting.handle_look_at(&path(), &BTreeSet::new(), 95_000);
+        assert_eq!(waiting.count(), 0);
+    }
+}

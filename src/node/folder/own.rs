@@ -85,11 +85,19 @@ impl Worker {
         Ok(!passed.is_empty())
     }
 
-    /// Others have more of this node's log than it has: it was put back from a backup. Nothing is signed on top of that.
+    /// Others have more of this node's log than it has: it was put back from a backup, or a copy of it signed that.
+    /// Nothing is signed on top.
     pub(super) fn forget(&mut self, index: &mut dyn Index) -> Result<(), IndexError> {
         self.begin_anew(index)?;
         self.forgot = !self.looked;
         info!(folder = %self.setup.name, "this node had signed more than it knew: it goes on under a new incarnation");
+        if self.looked {
+            let name = &self.setup.name;
+            let what = format!("this machine signed changes of folder {name} that it does not know any more");
+            let hint = "put back from a backup, it goes on by itself; if a copy of it runs elsewhere: stop the copy, \
+                        delete its lanyard home and start it, so that it joins as a machine of its own";
+            self.setup.shared.alert(what, Some(hint.into()));
+        }
         Ok(())
     }
 

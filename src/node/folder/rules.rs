@@ -124,6 +124,9 @@ impl Worker {
 
     /// Signs the proofs of forks that this turn found.
     pub(super) fn sign_forks(&mut self) {
+        if !self.setup.shared.mesh.is_settled() {
+            return;
+        }
         for fork in std::mem::take(&mut self.forks) {
             let me = self.writer.node;
             let signed = self.setup.shared.mesh.sign(|policy| {
