@@ -27,6 +27,7 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_channel::Sender;
@@ -106,6 +107,15 @@ impl Shared {
     /// Where a member is connected, if it is.
     fn address_of(&self, node: NodeId) -> Option<String> {
         lock(&self.connected).get(&node).cloned()
+    }
+
+    /// Two machines show one key: a copy of a disk, started beside the machine that it is a copy of.
+    fn run_twice(&self, node: NodeId, [here, there]: [IpAddr; 2]) {
+        let name = self.name_of(node);
+        let what = format!("two machines are '{name}' at once, at {here} and at {there}: one is a copy of the other");
+        let hint = "stop the copy, delete its lanyard home (its key is there; the shared files may stay) and start it: \
+                    then it joins with a code of 'lanyard invite' as a machine of its own";
+        self.alert(what, Some(hint.into()));
     }
 
     /// Tells what happened.

@@ -19,6 +19,7 @@ use crate::base::NodeId;
 use crate::wire::message::{Bye, Purpose};
 
 mod back_off;
+pub mod runs;
 #[cfg(test)]
 mod tests;
 

@@ -12,6 +12,7 @@ pub mod ignore;
 pub mod index;
 pub mod local_only;
 pub mod outage;
+pub mod own;
 pub mod reconcile;
 pub mod rejudge;
 pub mod replica;

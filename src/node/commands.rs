@@ -25,6 +25,9 @@ const FAREWELL_MS: u64 = 1_000;
 
 /// Answers one request.
 pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Response, Failure> {
+    if signs(&request) {
+        shared.mesh.settle().await;
+    }
     match request {
         Request::Status => Ok(Response::Status(status(shared))),
         Request::Nodes => Ok(Response::Nodes(nodes(shared))),
@@ -71,6 +74,19 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
             let _ = shared.to_loop.send(running::Event::Stop).await;
             Ok(Response::Stopping(Stopping { id: shared.mesh.node().to_text() }))
         }
+    }
+}
+
+/// Whether a request may come to a statement.
+fn signs(request: &Request) -> bool {
+    use Request as R;
+    match request {
+        R::Share(_) | R::Invite(_) | R::Leave | R::Grant(_) | R::Revoke(_) | R::Expel(_) | R::Role(_) => true,
+        R::Group(_) | R::Rename(_) | R::Retire(_) | R::Restore(_) | R::Recover(_) | R::Decide(_) => true,
+        R::KeepLate(_) | R::Reinstate(_) => true,
+        R::Status | R::Nodes | R::Folders | R::Get(_) | R::Drop(_) | R::InviteOutcome(_) | R::Join(_) => false,
+        R::Wait(_) | R::Rules(_) | R::Groups | R::Versions(_) | R::Conflicts(_) | R::ResolveConflict(_) => false,
+        R::Revert(_) | R::Late(_) | R::Guard | R::Verify(_) | R::Audit(_) | R::Shutdown => false,
     }
 }
 
@@ -229,6 +245,7 @@ pub(super) fn folder(shared: &Shared, id: FolderId) -> Option<Folder> {
         local: running.as_ref().map_or(nothing, |s| Amount { files: s.local.files, bytes: s.local.bytes }),
         need: running.as_ref().map_or(nothing, |s| Amount { files: s.need.files, bytes: s.need.bytes }),
         local_only: running.as_ref().map_or(0, |s| s.local_only),
+        waiting: running.as_ref().map_or(0, |s| s.waiting),
         late,
         forked,
         parts: record.place(id).map(|place| place.inside().to_vec()).unwrap_or_default(),

@@ -10,6 +10,7 @@ mod fetcher;
 mod guard;
 mod local;
 mod look;
+mod own;
 mod parked;
 mod peers;
 mod place;
@@ -152,6 +153,8 @@ pub(super) struct Status {
     pub(super) need: Totals,
     /// Names changed here without the right to write.
     pub(super) local_only: u64,
+    /// Names changed here that wait until another machine is reached.
+    pub(super) waiting: u64,
     /// Bursts of changes that wait for a verdict, by whose they are.
     pub(super) bursts: Vec<(NodeId, Burst)>,
     /// What is wrong, for people.
@@ -229,6 +232,7 @@ impl FolderHandle {
             local: Totals::default(),
             need: Totals::default(),
             local_only: 0,
+            waiting: 0,
             bursts: Vec::new(),
             problem: None,
         };

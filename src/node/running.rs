@@ -23,6 +23,7 @@ use super::record::Record;
 use super::session::{INCOMING_MAX, Order, Orders, Session};
 use super::{Shared, commands, pairing, reasons, sharing};
 use crate::base::NodeId;
+use crate::logic::peering::runs::Runs;
 use crate::logic::peering::{self, Output, Peering, Settings, Up};
 use crate::shell::keystore::Keystore;
 use crate::shell::net::dial::{DialError, Dialler};
@@ -82,6 +83,8 @@ struct Running {
     links_made: u64,
     /// How often a link was declared the one to send on.
     turns: u64,
+    /// Which members seem to run twice.
+    runs: Runs,
     /// Why the last link to each member ended.
     last_end: BTreeMap<NodeId, String>,
     selection: Selection,
@@ -213,6 +216,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         sessions: BTreeMap::new(),
         links_made: 0,
         turns: 0,
+        runs: Runs::default(),
         last_end: BTreeMap::new(),
         selection,
         wake_ms: None,
@@ -514,7 +518,9 @@ impl Running {
         match change {
             Change::Statements(taken) => {
                 self.order(|_| Order::News(taken.clone()));
-                self.peering.handle_members(clock::boottime_ms(), self.members(), out);
+                let members = self.members();
+                self.runs.handle_members(&members);
+                self.peering.handle_members(clock::boottime_ms(), members, out);
                 if let Err(error) = self.shared.mesh.rotate_key() {
                     warn!(error = %reasons(&error).join(": "), "the discovery key could not be changed");
                 }
@@ -569,6 +575,12 @@ impl Running {
         let (peer, purpose, remote) = (link.peer, link.hello.purpose, link.remote);
         let up =
             Up { link: peering::LinkId(id.0), peer, purpose, run: link.hello.run, dial, remote, port: link.hello.port };
+        if purpose == Purpose::Control
+            && self.shared.mesh.is_member(peer)
+            && let Some(places) = self.runs.handle_link_up(peer, up.run, remote.ip())
+        {
+            self.shared.run_twice(peer, places);
+        }
         let (incoming, received) = async_channel::bounded(INCOMING_MAX);
         let (orders, ordered) = async_channel::bounded(64);
         let sender = link.start(id, Limits::of(purpose), incoming);

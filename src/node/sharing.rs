@@ -245,6 +245,7 @@ pub(super) async fn share_at_start(shared: &Arc<Shared>, path: &Path) -> Result<
     {
         return Ok(None);
     }
+    shared.mesh.settle().await;
     share(shared, path, None, Level::Write).await.map(Some)
 }
 

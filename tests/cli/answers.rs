@@ -34,6 +34,7 @@ fn folder() -> Folder {
         local: Amount { files: 1204, bytes: 52_300_000 },
         need: Amount { files: 1, bytes: 1550 },
         local_only: 0,
+        waiting: 0,
         late: Vec::new(),
         forked: Vec::new(),
         parts: Vec::new(),
@@ -319,6 +320,7 @@ fn folders_shows_what_stopped_and_what_stays_local() {
         state: FolderState::Error,
         why: Some("the disk is not mounted: /srv/books has no marker".into()),
         local_only: 2,
+        waiting: 1,
         late: vec![LateCount { node: NodeRef { id: ID.into(), name: "laptop".into() }, count: 3 }],
         forked: vec![NodeRef { id: ID.into(), name: "attic\u{1b}".into() }],
         path: None,
@@ -333,6 +335,7 @@ plans   write  syncing  1204 files, 52.3 MB  1 file, 1.5 kB  /srv/plans
 books   write  error    -                    -               -
 books: the disk is not mounted: /srv/books has no marker
 books: 2 changes only here, this machine may not write there
+books: 1 change made here waits until another machine is reached
 books: 3 changes of laptop came too late: 'lanyard late' lists them
 books: attic\\u{1b} signed two histories, as after a restored backup;
   what it changes stays there until an admin runs 'lanyard reinstate attic\\u{1b}'

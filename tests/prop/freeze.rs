@@ -332,6 +332,7 @@ impl Office {
             heads,
             rules: if rogue { &Open } else { &rules },
             seed: [u8::try_from(now % 250).expect("small"); 32],
+            late: None,
         };
         let mut hlc = HlcClock::default();
         let signed = replica::author(&mut machine.index, &author, &mut hlc, now, vec![found]).expect("memory");

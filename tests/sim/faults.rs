@@ -21,6 +21,8 @@ pub(crate) struct Faults {
     pub(crate) torn: u64,
     pub(crate) pulled: u64,
     pub(crate) rebuilt: u64,
+    pub(crate) put_back: u64,
+    pub(crate) asked: u64,
     pub(crate) lies: u64,
     pub(crate) surprises: u64,
     pub(crate) clock_jumps: u64,
@@ -28,7 +30,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    fn rows(&self) -> [(&'static str, u64); 20] {
+    fn rows(&self) -> [(&'static str, u64); 22] {
         [
             ("steps", self.steps),
             ("edits by people", self.deeds),
@@ -46,6 +48,8 @@ impl Faults {
             ("writes torn", self.torn),
             ("disks pulled", self.pulled),
             ("indexes lost and rebuilt", self.rebuilt),
+            ("states put back from a backup", self.put_back),
+            ("starts that heard how far their log reaches", self.asked),
             ("lies of a member", self.lies),
             ("commits that met an edit", self.surprises),
             ("clock jumps", self.clock_jumps),
@@ -70,6 +74,8 @@ impl Faults {
         self.torn += other.torn;
         self.pulled += other.pulled;
         self.rebuilt += other.rebuilt;
+        self.put_back += other.put_back;
+        self.asked += other.asked;
         self.lies += other.lies;
         self.surprises += other.surprises;
         self.clock_jumps += other.clock_jumps;

@@ -58,11 +58,15 @@ pub(crate) enum Plant {
     UnreadableIsGone,
     /// A node that lost its index signs before it has heard what was deleted.
     NoHistory,
+    /// A node signs after a start before it has heard how far its own log reaches.
+    SignBeforeAsking,
+    /// What a backup brought back counts as an edit of today.
+    StaleWins,
 }
 
 impl Plant {
     /// All of them.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::ForgetTombstone,
         Self::SkipExpected,
         Self::BaseFromHeads,
@@ -84,6 +88,8 @@ impl Plant {
         Self::NoMarker,
         Self::UnreadableIsGone,
         Self::NoHistory,
+        Self::SignBeforeAsking,
+        Self::StaleWins,
     ];
 }
 

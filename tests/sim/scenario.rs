@@ -24,6 +24,7 @@ impl Story {
             rogue: false,
             liar: None,
             forgets: false,
+            put_back: None,
         };
         let mut world = World::new(setup);
         world.nodes[0].skew_ms = 0;

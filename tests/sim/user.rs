@@ -20,11 +20,18 @@ pub(crate) struct User {
     pub(crate) saves: u64,
     trash: Vec<(RelPath, Vec<u8>)>,
     last: Option<RelPath>,
-    /// The node of this machine has not looked at everything since its index was made: what equals a deleted file is
+    /// The node of this machine has not looked at everything since its index was made or put back: what equals a deleted file is
     /// taken for that old file, so nobody brings one back.
     pub(crate) is_anew: bool,
     /// Names whose conflict this person had a hand in. The entry that says so may come after a later save.
     decided: BTreeSet<RelPath>,
+}
+
+impl User {
+    /// Whether this person had a hand in the conflict of a name.
+    pub(crate) fn has_decided(&self, path: &RelPath) -> bool {
+        self.decided.contains(path)
+    }
 }
 
 /// What one person did.

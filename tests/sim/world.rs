@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) liar: Option<usize>,
     /// A node loses its index once.
     pub(crate) forgets: bool,
+    /// The state of a node is put back from a backup once: with its files or without.
+    pub(crate) put_back: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,8 @@ pub(crate) struct World {
     /// Machines die at commits also while the office heals.
     fragile: bool,
     pub(crate) faults: Faults,
+    /// A node whose state was put back and that has met nobody since, and what its users had discarded before.
+    unaware: Option<(usize, std::collections::BTreeSet<Vec<u8>>)>,
     /// All that was ever signed and sent.
     pub(crate) archive: Vec<Authored>,
     pub(crate) trace: Vec<String>,
@@ -115,6 +119,7 @@ impl World {
             faulty: true,
             fragile: false,
             faults: Faults::default(),
+            unaware: None,
             archive: Vec::new(),
             trace: Vec::new(),
             tracing: std::env::var_os("SIM_TRACE").is_some(),
@@ -134,9 +139,15 @@ impl World {
 
     /// A run with everything that can go wrong.
     pub(crate) fn trouble(&mut self) -> Result<(), String> {
-        for _ in 0..self.setup.steps {
+        let mut backup = None;
+        for step in 0..self.setup.steps {
             self.faults.steps += 1;
             self.step()?;
+            match self.setup.put_back {
+                Some(_) if step == self.setup.steps / 4 => backup = Some(self.back_up()),
+                Some(with_files) if step == self.setup.steps / 2 => self.put_back(backup.take(), with_files)?,
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -176,7 +187,7 @@ impl World {
 
     /// A person at a machine; nobody works on a disk that was pulled.
     fn sit_down<T>(&mut self, at: usize, act: impl FnOnce(&mut Desk<'_>) -> Option<T>) -> Option<T> {
-        self.users[at].is_anew = self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none();
+        self.users[at].is_anew = self.is_anew(at);
         let node = &self.nodes[at];
         node.set_clock(self.now_ms);
         let mut disk = node.disk();
@@ -185,6 +196,12 @@ impl World {
         }
         let (user, oracle, rng) = (&mut self.users[at], &mut self.oracle, &mut self.rng);
         act(&mut Desk { node: at, disk: &mut disk, user, oracle, rng })
+    }
+
+    /// Whether what equals a deleted file is taken for that old file.
+    fn is_anew(&self, at: usize) -> bool {
+        let is_unaware = self.unaware.as_ref().is_some_and(|(node, _)| *node == at);
+        is_unaware || self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none()
     }
 
     fn noticed(&mut self, at: usize, deed: &Deed, watched: bool) {
@@ -204,7 +221,7 @@ impl World {
         if !self.faulty || !self.rng.percent(chance) {
             return;
         }
-        self.users[at].is_anew = self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none();
+        self.users[at].is_anew = self.is_anew(at);
         let visitor = Visitor {
             // Mostly late: what is staged first is nobody's yet.
             after: if self.rng.percent(60) { calls * 2 / 3 + self.rng.below(calls / 3) } else { self.rng.below(calls) },
@@ -272,7 +289,7 @@ impl World {
     /// A scan: of everything when due, else of one hint.
     fn look(&mut self, at: usize) -> Result<(), String> {
         let everything = self.rng.percent(15);
-        if !self.nodes[at].up || !self.nodes[at].complete {
+        if !self.nodes[at].up || !self.nodes[at].complete || self.nodes[at].asking.is_some() {
             return Ok(());
         }
         self.nodes[at].set_clock(self.now_ms);
@@ -296,12 +313,13 @@ impl World {
     }
 
     fn announce(&mut self, at: usize) -> Result<(), String> {
-        // Nothing is announced before the first full scan after a start, or without history.
-        if !self.nodes[at].up || self.nodes[at].scan_due || !self.nodes[at].complete {
+        // Nothing is announced before the first full scan after a start, without history, or while peers are asked.
+        if !self.nodes[at].up || self.nodes[at].scan_due || !self.nodes[at].complete || self.nodes[at].asking.is_some()
+        {
             return Ok(());
         }
         if self.nodes[at].candidates.is_empty() {
-            self.nodes[at].has_looked();
+            self.has_looked(at);
             return Ok(());
         }
         let dies = self.faulty && self.rng.percent(4);
@@ -324,7 +342,7 @@ impl World {
             }
             return Ok(());
         }
-        self.nodes[at].has_looked();
+        self.has_looked(at);
         // A death after the index is durable and before anything is sent.
         if self.faulty && self.rng.percent(3) {
             self.archive.extend(signed);
@@ -336,12 +354,13 @@ impl World {
         Ok(())
     }
 
-    /// Nothing is announced as deleted that is on the disk as it was.
+    /// Nothing is announced as deleted that is on the disk as it was. A loser that somebody gave the name ends as a copy.
     fn no_false_deletion<'a>(&self, at: usize, signed: impl Iterator<Item = &'a Authored>) -> Result<(), String> {
         let disk = self.nodes[at].disk();
         for Entry { path, what, .. } in signed.flat_map(|signed| &signed.entries).map(|salted| &salted.entry) {
             if let (What::Tombstone { deleted: Some(id) }, Some(bytes)) = (what, disk.file(path))
                 && content(bytes).0 == *id
+                && !self.users[at].has_decided(path)
             {
                 return Err(format!("node {at} announces {path} as deleted, and it is there"));
             }
@@ -420,23 +439,28 @@ impl World {
                 for parcel in self.nodes[to].parcels_for(&theirs, reader, &self.rules, most) {
                     self.send_parcel(to, from, parcel);
                 }
-                let node = &mut self.nodes[to];
-                if complete && node.history.is_none() {
-                    node.history = Some(theirs);
-                }
-                node.find_history();
-                Ok(())
+                let said = (self.nodes[from].writer.node, complete, theirs.as_slice());
+                self.ask(to, Some(said))
             }
             Message::Parcel(parcel) => {
                 let drop = self.rng.percent(10);
                 self.nodes[to].receive(*parcel, &self.rules, self.now_ms, drop)?;
-                self.nodes[to].find_history();
+                self.ask(to, None)?;
                 if std::mem::take(&mut self.nodes[to].dropped) && self.connected(from, to) {
                     let (ours, complete) = self.says(to);
                     self.send(to, from, Message::Frontiers(ours, complete));
                 }
                 Ok(())
             }
+        }
+    }
+
+    fn has_looked(&mut self, at: usize) {
+        self.nodes[at].has_looked();
+        if self.nodes[at].looked
+            && let Some((_, before)) = self.unaware.take_if(|(node, _)| *node == at)
+        {
+            self.oracle.discarded_unaware(at, &before);
         }
     }
 
@@ -636,11 +660,12 @@ impl World {
             self.apply(at, usize::MAX)?;
         }
         let after: Vec<(Vec<Frontier>, Tree, u64)> = self.nodes.iter().map(state).collect();
-        Ok(before != after || deaths != self.faults.deaths)
+        let asks = self.nodes.iter().any(|node| node.asking.is_some());
+        Ok(asks || before != after || deaths != self.faults.deaths)
     }
 
     fn look_at_all(&mut self, at: usize) -> Result<(), String> {
-        if self.nodes[at].complete {
+        if self.nodes[at].complete && self.nodes[at].asking.is_none() {
             self.nodes[at].set_clock(self.now_ms);
             self.nodes[at].scan_due = false;
             self.nodes[at].hints.clear();

@@ -96,6 +96,10 @@ pub fn lives_below(index: &(impl Look + ?Sized), path: &RelPath) -> Result<bool>
 /// Marks a path as needed after its heads changed, and the directories above it whose name may now go to another.
 pub fn mark(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<()> {
     index.put_need(path, true)?;
+    // A file of its own under the name of a copy: the copy has to lie elsewhere.
+    if let Some((owner, _)) = index.path(path)?.and_then(|record| record.copy_of) {
+        index.put_need(&owner, true)?;
+    }
     for above in path.ancestors() {
         let Some(record) = index.path(&above)? else { continue };
         let is_plain_dir = record.heads.iter().any(|head| head.is_live() && matches!(head.what(), What::Dir));
@@ -289,4 +293,22 @@ pub(super) fn differs(disk: Option<&OnDisk>, wanted: Option<&(What, Mode, FileTi
     let same_mode = disk.info.mode == mode || matches!(what, What::Symlink(_));
     let same_time = disk.info.mtime == mtime || matches!(what, What::Dir);
     if same_mode && same_time { None } else { Some(Target::Meta { what, mode, mtime }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::MemoryIndex;
+    use super::*;
+    use crate::base::{NodeId, Writer};
+
+    #[test]
+    fn what_others_put_under_the_name_of_a_copy_has_the_copied_path_planned_too() {
+        let path = |text: &str| RelPath::new(text).expect("valid");
+        let id = EntryId { writer: Writer { node: NodeId([1; 32]), incarnation: 1 }, seq: 1 };
+        let mut index = MemoryIndex::default();
+        let copy = PathRecord { copy_of: Some((path("plan"), id)), ..PathRecord::default() };
+        index.put_path(&path("plan (conflict)"), &copy).expect("memory");
+        mark(&mut index, &path("plan (conflict)")).expect("memory");
+        assert_eq!(index.needs(None, 9).expect("memory"), [path("plan"), path("plan (conflict)")]);
+    }
 }

@@ -1,5 +1,6 @@
 //! The worker's local side: looks at the disk, reads contents, signs what changed.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use tracing::{debug, info, warn};
@@ -12,6 +13,7 @@ use crate::base::{FileInfo, Kind, RelPath};
 use crate::logic::sync::ignore::{self, Ignored};
 use crate::logic::sync::index::{Index, IndexError, Look, Walk};
 use crate::logic::sync::outage;
+use crate::logic::sync::own;
 use crate::logic::sync::replica::{self, Author, Found, Seen};
 use crate::logic::sync::scan::{Candidate, Join, is_as_known};
 use crate::shell::disk::chunk::{self, ReadError};
@@ -54,6 +56,9 @@ impl Worker {
             Ok::<_, TurnError>(candidates)
         })?;
         let candidates = self.shared_ones(candidates)?;
+        if self.asking.is_some() {
+            return self.let_wait(&looks, &candidates);
+        }
         let mut found = Vec::new();
         for candidate in candidates {
             match candidate {
@@ -81,6 +86,33 @@ impl Worker {
                 }
             }
             self.sign(found, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// What differs is counted, and found again once it may be signed.
+    fn let_wait(&mut self, looks: &[Due], candidates: &[Candidate]) -> Result<(), TurnError> {
+        let differing = self.setup.store.read(|look| {
+            let mut differing = BTreeSet::new();
+            for candidate in candidates {
+                let (path, info) = match candidate {
+                    Candidate::Differs(path, info) => (path, Some(*info)),
+                    Candidate::Gone(path) => (path, None),
+                };
+                // One that is only to be looked at once more has not changed.
+                let known = look.path(path)?.and_then(|record| record.disk).map(|disk| disk.info);
+                if known != info && differing.len() < own::WAITING_MAX {
+                    differing.insert(path.clone());
+                }
+            }
+            Ok::<_, IndexError>(differing)
+        })?;
+        let now = clock::wall_ms();
+        for look in looks {
+            match look {
+                Due::Below(top) => self.waiting.handle_look_below(top, &differing, now),
+                Due::One(path) => self.waiting.handle_look_at(path, &differing, now),
+            }
         }
         Ok(())
     }
@@ -225,9 +257,12 @@ impl Worker {
                 self.apply.touch();
             }
         }
+        if self.forgot {
+            found = self.setup.store.write(true, |index| own::follow(index, found))?;
+        }
         let now = clock::wall_ms();
         let names: Vec<RelPath> = found.iter().map(|found| found.path.clone()).collect();
-        let Self { setup, rules, clock, writer, .. } = self;
+        let Self { setup, rules, clock, writer, looked, waiting, .. } = self;
         let key = setup.shared.mesh.key();
         let author = Author {
             mesh: setup.mesh_id,
@@ -237,6 +272,7 @@ impl Worker {
             heads: rules.heads().to_vec(),
             rules,
             seed: entropy::bytes(),
+            late: (!*looked).then_some(&*waiting),
         };
         let (signed, local_only) = setup.store.write(true, |index| {
             let is_local = |index: &dyn Index, name: &RelPath| {

@@ -248,6 +248,9 @@ pub struct Folder {
     /// Changes made here that are not spread, because this node may not write there.
     #[serde(default)]
     pub local_only: u64,
+    /// How many changes made here wait until another machine is reached: they are sent then.
+    #[serde(default)]
+    pub waiting: u64,
     /// Changes that came too late and do not count, by who made them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<LateCount>,
