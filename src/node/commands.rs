@@ -83,10 +83,10 @@ fn signs(request: &Request) -> bool {
     match request {
         R::Share(_) | R::Invite(_) | R::Leave | R::Grant(_) | R::Revoke(_) | R::Expel(_) | R::Role(_) => true,
         R::Group(_) | R::Rename(_) | R::Retire(_) | R::Restore(_) | R::Recover(_) | R::Decide(_) => true,
-        R::KeepLate(_) | R::Reinstate(_) => true,
+        R::KeepLate(_) | R::Reinstate(_) | R::Copies(_) => true,
         R::Status | R::Nodes | R::Folders | R::Get(_) | R::Drop(_) | R::InviteOutcome(_) | R::Join(_) => false,
         R::Wait(_) | R::Rules(_) | R::Groups | R::Versions(_) | R::Conflicts(_) | R::ResolveConflict(_) => false,
-        R::Revert(_) | R::Late(_) | R::Guard | R::Verify(_) | R::Audit(_) | R::Shutdown => false,
+        R::Revert(_) | R::Late(_) | R::Guard | R::Verify(_) | R::Audit(_) | R::Health | R::Shutdown => false,
     }
 }
 
