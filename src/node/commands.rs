@@ -8,7 +8,8 @@ use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
 use super::{
-    Shared, audit, conflicts, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing, verify,
+    Shared, archive, audit, conflicts, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing,
+    verify,
 };
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
@@ -57,9 +58,11 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Late(ask) => late::late(shared, &ask).map(Response::Late),
         Request::KeepLate(ask) => late::keep(shared, ask).await.map(Response::Kept),
         Request::Reinstate(ask) => late::reinstate(shared, ask).await.map(Response::Reinstated),
+        Request::Allow(ask) => rules::allow(shared, ask).await.map(Response::Allowed),
         Request::Guard => guard::held(shared).map(Response::Held),
         Request::Verify(ask) => verify::verify(shared, ask).await.map(Response::Verified),
         Request::Decide(ask) => guard::decide(shared, ask).await.map(Response::Decided),
+        Request::Archive(ask) => archive::asked(shared, ask).await.map(|answer| Response::Archive(Box::new(answer))),
         Request::Audit(ask) => audit::entries(shared, ask).await.map(Response::Audit),
         Request::Shutdown => {
             let _ = shared.to_loop.send(running::Event::Stop).await;

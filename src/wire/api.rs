@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 pub use crate::base::{Level, Role};
 
 mod answer;
+mod archive;
 mod audit;
+mod coordinator;
 mod event;
 mod failure;
 mod guard;
@@ -29,7 +31,12 @@ pub use answer::{
     InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Peer, Response, Shared, Standing, Started, Status,
     Stopping, Term, ThisNode, Waited,
 };
+pub use archive::{
+    ArchiveAnswer, ArchiveChecked, ArchivePassword, ArchivePruned, ArchiveStatus, ArchivedFolder, AskArchive,
+    SnapshotFailed, SnapshotTaken, SnapshotsTaken,
+};
 pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
+pub use coordinator::{AllowNode, Allowed, PRIORITY_USUAL};
 pub use event::{Change, Event, JoinStep, Stamped};
 pub use failure::{Failure, FailureKind};
 pub use guard::{DecideHeld, Decided, HELD_PATHS_MAX, HeldBurst};
@@ -113,6 +120,8 @@ pub enum Request {
     Decide(DecideHeld),
     /// Read everything again. Answer: a list of `Verified`, once all was read and repaired that can be.
     Verify(VerifyFolders),
+    /// Let a node be coordinator, or no longer. Answer: `Allowed`.
+    Allow(AllowNode),
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
     /// What can be brought back of a path. Answer: `Versions`.
@@ -123,6 +132,8 @@ pub enum Request {
     Conflicts(ConflictsIn),
     /// End a conflict. Answer: `Resolved`.
     ResolveConflict(ResolveConflict),
+    /// The archive. Answer: see `AskArchive`.
+    Archive(AskArchive),
     /// The audit log. Answer: a list of `AuditEntry`.
     Audit(AuditAfter),
     /// Answered once this node has all it should have from connected peers, and told them all it has. Answer: `Waited`.
@@ -269,7 +280,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 34] = [
+const ROUTES: [(&str, &str); 36] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -304,6 +315,8 @@ const ROUTES: [(&str, &str); 34] = [
     ("/v1/restore", "POST"),
     ("/v1/conflicts", "POST"),
     ("/v1/conflicts/resolve", "POST"),
+    ("/v1/archive", "POST"),
+    ("/v1/coordinator/allow", "POST"),
 ];
 
 impl Request {
@@ -344,6 +357,8 @@ impl Request {
             Self::Restore(_) => 31,
             Self::Conflicts(_) => 32,
             Self::ResolveConflict(_) => 33,
+            Self::Archive(_) => 34,
+            Self::Allow(_) => 35,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -380,6 +395,8 @@ impl Request {
             Self::Restore(ask) => serde_json::to_vec(ask),
             Self::Conflicts(ask) => serde_json::to_vec(ask),
             Self::ResolveConflict(ask) => serde_json::to_vec(ask),
+            Self::Archive(ask) => serde_json::to_vec(ask),
+            Self::Allow(ask) => serde_json::to_vec(ask),
             Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
@@ -427,6 +444,8 @@ impl Request {
             "/v1/restore" => Self::Restore(read(path, body)?),
             "/v1/conflicts" => Self::Conflicts(read(path, body)?),
             "/v1/conflicts/resolve" => Self::ResolveConflict(read(path, body)?),
+            "/v1/archive" => Self::Archive(read(path, body)?),
+            "/v1/coordinator/allow" => Self::Allow(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
         })
     }
@@ -488,6 +507,8 @@ mod tests {
                 no_folders: true,
             }),
             Request::Leave,
+            Request::Allow(AllowNode { node: "attic".into(), priority: Some(PRIORITY_USUAL) }),
+            Request::Archive(AskArchive::Check { read_data: true, repair: false }),
             Request::Wait(Wait { folder: None, timeout_ms: 60_000 }),
             Request::Shutdown,
             Request::Rules(RulesOf { folder: None }),
@@ -542,6 +563,15 @@ mod tests {
             assert_eq!(back, request);
         }
         assert_eq!(every_request().len(), ROUTES.len());
+    }
+
+    #[test]
+    fn what_is_asked_of_the_archive_has_no_more_than_its_own_fields() {
+        let asked = Request::from_http("POST", "/v1/archive", b"{\"ask\":\"snapshot\"}").expect("sound");
+        assert_eq!(asked, Request::Archive(AskArchive::Snapshot { folder: None }));
+        for body in [&b"{\"ask\":\"prune\",\"all\":true}"[..], b"{\"ask\":\"burn\"}", b"{}"] {
+            assert!(Request::from_http("POST", "/v1/archive", body).is_err());
+        }
     }
 
     #[test]

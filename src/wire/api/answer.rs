@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered, Reinstated,
-    Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
+    Allowed, ArchiveAnswer, AuditEntry, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount,
+    PathText, Recovered, Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules,
+    UtcTime, Verified, Versions,
 };
 use crate::base::{Level, Role};
 
@@ -54,6 +55,8 @@ pub enum Response {
     Retired(Retired),
     /// To `Request::Revert`.
     Reverted(Reverted),
+    /// To `Request::Allow`.
+    Allowed(Allowed),
     /// To `Request::Recover`.
     Recovered(Recovered),
     /// To `Request::Audit`.
@@ -78,6 +81,8 @@ pub enum Response {
     Conflicts(Conflicts),
     /// To `Request::ResolveConflict`.
     Resolved(Resolved),
+    /// To `Request::Archive`.
+    Archive(Box<ArchiveAnswer>),
 }
 
 /// Files and bytes.
