@@ -17,10 +17,12 @@ use crate::wire::api::{Failure, Level, PathText, Role};
 use self::client::Client;
 use self::screen::{Screen, Stop};
 
+mod archive;
 mod audit;
 mod client;
 mod completions;
 mod conflicts;
+mod coordinator;
 mod copies;
 mod demo;
 mod drop;
@@ -93,6 +95,7 @@ enum Command {
     Rename(members::Rename),
     Retire(members::Retire),
     Recover(recover::Recover),
+    Coordinator(coordinator::Coordinator),
     Conflicts(conflicts::Conflicts),
     Versions(versions::Versions),
     Restore(restore::Restore),
@@ -101,6 +104,7 @@ enum Command {
     Reinstate(late::Reinstate),
     Guard(guard::Guard),
     Verify(verify::Verify),
+    Archive(archive::Archive),
     Audit(audit::Audit),
     Health(health::Health),
     Wait(wait::Wait),
@@ -153,6 +157,7 @@ pub fn run() -> ExitCode {
         Command::Rename(command) => command.run(context),
         Command::Retire(command) => command.run(context),
         Command::Recover(command) => command.run(context),
+        Command::Coordinator(command) => command.run(context),
         Command::Conflicts(command) => command.run(context),
         Command::Versions(command) => command.run(context),
         Command::Restore(command) => command.run(context),
@@ -162,6 +167,7 @@ pub fn run() -> ExitCode {
         Command::Guard(command) => command.run(context),
         Command::Verify(command) => command.run(context),
         Command::Health(command) => command.run(context),
+        Command::Archive(command) => command.run(context),
         Command::Audit(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         Command::Events(command) => command.run(context),

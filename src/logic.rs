@@ -1,5 +1,6 @@
 //! Decisions: no async, clock, entropy, disk or socket; inputs in, outputs back.
 
+pub mod archive;
 pub mod audit;
 pub mod office;
 pub mod pairing;

@@ -4,6 +4,11 @@
 //! each link has a session, each folder a worker, each API call a task of its own.
 
 pub mod api;
+#[cfg(feature = "archive")]
+mod archive;
+#[cfg(not(feature = "archive"))]
+#[path = "node/no_archive.rs"]
+mod archive;
 mod audit;
 mod commands;
 pub mod config;
@@ -64,6 +69,7 @@ struct Shared {
     /// What the others said of themselves.
     desk: office::Desk,
     invitations: pairing::Invitations,
+    archive: archive::Keeper,
     /// Held by commands that change mesh or folders: one at a time.
     changing: async_lock::Mutex<()>,
     to_loop: Sender<running::Event>,

@@ -83,6 +83,10 @@ fn words(event: &Event) -> String {
             plain(copy.as_str())
         ),
         Event::Audit { entry } => super::audit::words(entry),
+        Event::Archive { doing, done, total } => match total {
+            0 => format!("{}: {}", plain(doing), bytes(*done)),
+            total => format!("{}: {} of {}", plain(doing), bytes(*done), bytes(*total)),
+        },
         Event::Alert { what, hint } => {
             let hint = hint.as_ref().map(|hint| format!(" ({})", plain(hint))).unwrap_or_default();
             format!("needs attention: {}{hint}", plain(what))

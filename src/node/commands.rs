@@ -8,8 +8,8 @@ use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
 use super::{
-    Shared, audit, conflicts, guard, late, lock, office, pairing, past, receiving, restore, rules, running, sharing,
-    verify,
+    Shared, archive, audit, conflicts, guard, late, lock, office, pairing, past, receiving, restore, rules, running,
+    sharing, verify,
 };
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
@@ -61,6 +61,7 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Late(ask) => late::late(shared, &ask).map(Response::Late),
         Request::KeepLate(ask) => late::keep(shared, ask).await.map(Response::Kept),
         Request::Reinstate(ask) => late::reinstate(shared, ask).await.map(Response::Reinstated),
+        Request::Allow(ask) => rules::allow(shared, ask).await.map(Response::Allowed),
         Request::Guard => guard::held(shared).map(Response::Held),
         Request::Verify(ask) => verify::verify(shared, ask).await.map(Response::Verified),
         Request::Decide(ask) => guard::decide(shared, ask).await.map(Response::Decided),
@@ -69,6 +70,7 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
             rt::spawn_blocking(move || office::health(&shared)).await.map(Response::Health)
         }
         Request::Copies(ask) => rules::copies(shared, ask).await.map(Response::Copies),
+        Request::Archive(ask) => archive::asked(shared, ask).await.map(|answer| Response::Archive(Box::new(answer))),
         Request::Audit(ask) => audit::entries(shared, ask).await.map(Response::Audit),
         Request::Shutdown => {
             let _ = shared.to_loop.send(running::Event::Stop).await;
@@ -83,10 +85,11 @@ fn signs(request: &Request) -> bool {
     match request {
         R::Share(_) | R::Invite(_) | R::Leave | R::Grant(_) | R::Revoke(_) | R::Expel(_) | R::Role(_) => true,
         R::Group(_) | R::Rename(_) | R::Retire(_) | R::Restore(_) | R::Recover(_) | R::Decide(_) => true,
-        R::KeepLate(_) | R::Reinstate(_) | R::Copies(_) => true,
+        R::KeepLate(_) | R::Reinstate(_) | R::Copies(_) | R::Allow(_) => true,
         R::Status | R::Nodes | R::Folders | R::Get(_) | R::Drop(_) | R::InviteOutcome(_) | R::Join(_) => false,
         R::Wait(_) | R::Rules(_) | R::Groups | R::Versions(_) | R::Conflicts(_) | R::ResolveConflict(_) => false,
-        R::Revert(_) | R::Late(_) | R::Guard | R::Verify(_) | R::Audit(_) | R::Health | R::Shutdown => false,
+        R::Revert(_) | R::Late(_) | R::Guard | R::Verify(_) | R::Audit(_) | R::Health => false,
+        R::Archive(_) | R::Shutdown => false,
     }
 }
 

@@ -15,9 +15,11 @@ use crate::base::path::escape;
 use crate::logic::sync::guard;
 use crate::wire::api::{Failure, Started};
 
+pub use self::archive::Archive;
 pub use self::versions::Versions;
 use super::places::Places;
 
+mod archive;
 mod versions;
 
 /// The version of the file that this program reads. Absent means 1.
@@ -77,6 +79,8 @@ pub struct Config {
     pub versions: Versions,
     /// `[coordinator]`.
     pub coordinator: Coordinator,
+    /// `[archive]`.
+    pub archive: Archive,
 }
 
 /// What is written to stderr.
@@ -492,6 +496,8 @@ mod tests {
             ("[versions]\nkeep = \"1h\"\n", 2, "between 1 and 3650 days"),
             ("[versions]\nmax_percent = 0\n", 2, "between 1 and 90"),
             ("[versions]\nmax_gib = 0\n", 2, "between 1 and"),
+            ("[archive]\nevery = \"1s\"\n", 2, "between 1m and 720h"),
+            ("[archive]\npath = \"backup\"\n", 2, "must start with /"),
             ("[versions.folder.plans]\nkept = \"1d\"\n", 2, "unknown field 'kept'"),
         ];
         for (text, line, why) in cases {

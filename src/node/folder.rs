@@ -21,6 +21,7 @@ mod rules;
 mod serve;
 mod take;
 mod worker;
+mod written;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -21,7 +21,7 @@ use super::mesh::{Change, MeshHandle, record_path};
 use super::places::Scope;
 use super::record::Record;
 use super::session::{INCOMING_MAX, Order, Orders, Session};
-use super::{Shared, commands, pairing, reasons, sharing};
+use super::{Shared, archive, commands, pairing, reasons, sharing};
 use crate::base::NodeId;
 use crate::logic::peering::runs::Runs;
 use crate::logic::peering::{self, Output, Peering, Settings, Up};
@@ -187,6 +187,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         alerts: Mutex::default(),
         desk: super::office::Desk::default(),
         invitations: pairing::Invitations::default(),
+        archive: archive::Keeper::default(),
         changing: async_lock::Mutex::new(()),
         to_loop: own.clone(),
     });
@@ -202,6 +203,7 @@ async fn start(options: Options) -> Result<(), Failure> {
     resolve_configured(&shared, own.clone());
 
     sharing::start_all(&shared).await;
+    archive::start(&shared);
     let running = Running {
         peering: Peering::new(Settings {
             own: shared.mesh.node(),
@@ -698,7 +700,7 @@ impl Running {
                 mdns.stop().await;
             }
         };
-        future::zip(goodbye, sharing::stop_all(&self.shared)).await;
+        future::zip(future::zip(goodbye, archive::stop(&self.shared)), sharing::stop_all(&self.shared)).await;
         self.write_record();
     }
 }

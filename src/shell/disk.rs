@@ -14,6 +14,7 @@ pub mod primitives;
 pub mod real;
 pub mod scan;
 pub mod stage;
+pub mod stream;
 pub mod versions;
 pub mod watch;
 

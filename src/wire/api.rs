@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 pub use crate::base::{Level, Role};
 
 mod answer;
+mod archive;
 mod audit;
+mod coordinator;
 mod event;
 mod failure;
 mod guard;
@@ -30,7 +32,12 @@ pub use answer::{
     InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Peer, Response, Shared, Standing, Started, Status,
     Stopping, Term, ThisNode, Waited,
 };
+pub use archive::{
+    ArchiveAnswer, ArchiveChecked, ArchivePassword, ArchivePruned, ArchiveStatus, ArchivedFolder, AskArchive,
+    SnapshotFailed, SnapshotTaken, SnapshotsTaken,
+};
 pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
+pub use coordinator::{AllowNode, Allowed, PRIORITY_USUAL};
 pub use event::{Change, Event, JoinStep, Stamped};
 pub use failure::{Failure, FailureKind};
 pub use guard::{DecideHeld, Decided, HELD_PATHS_MAX, HeldBurst};
@@ -115,6 +122,8 @@ pub enum Request {
     Decide(DecideHeld),
     /// Read everything again. Answer: a list of `Verified`, once all was read and repaired that can be.
     Verify(VerifyFolders),
+    /// Let a node be coordinator, or no longer. Answer: `Allowed`.
+    Allow(AllowNode),
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
     /// What can be brought back of a path. Answer: `Versions`.
@@ -129,6 +138,8 @@ pub enum Request {
     Health,
     /// Say, or change, on how many machines a folder shall be. Answer: `WantedCopies`.
     Copies(AskCopies),
+    /// The archive. Answer: see `AskArchive`.
+    Archive(AskArchive),
     /// The audit log. Answer: a list of `AuditEntry`.
     Audit(AuditAfter),
     /// Answered once this node has all it should have from connected peers, and told them all it has. Answer: `Waited`.
@@ -275,7 +286,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 36] = [
+const ROUTES: [(&str, &str); 38] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -312,6 +323,8 @@ const ROUTES: [(&str, &str); 36] = [
     ("/v1/conflicts/resolve", "POST"),
     ("/v1/health", "GET"),
     ("/v1/copies", "POST"),
+    ("/v1/archive", "POST"),
+    ("/v1/coordinator/allow", "POST"),
 ];
 
 impl Request {
@@ -354,6 +367,8 @@ impl Request {
             Self::ResolveConflict(_) => 33,
             Self::Health => 34,
             Self::Copies(_) => 35,
+            Self::Archive(_) => 36,
+            Self::Allow(_) => 37,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -393,6 +408,8 @@ impl Request {
             Self::Conflicts(ask) => serde_json::to_vec(ask),
             Self::ResolveConflict(ask) => serde_json::to_vec(ask),
             Self::Copies(ask) => serde_json::to_vec(ask),
+            Self::Archive(ask) => serde_json::to_vec(ask),
+            Self::Allow(ask) => serde_json::to_vec(ask),
             Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
@@ -442,6 +459,8 @@ impl Request {
             "/v1/conflicts/resolve" => Self::ResolveConflict(read(path, body)?),
             "/v1/health" => Self::Health,
             "/v1/copies" => Self::Copies(read(path, body)?),
+            "/v1/archive" => Self::Archive(read(path, body)?),
+            "/v1/coordinator/allow" => Self::Allow(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
         })
     }
@@ -503,6 +522,8 @@ mod tests {
                 no_folders: true,
             }),
             Request::Leave,
+            Request::Allow(AllowNode { node: "attic".into(), priority: Some(PRIORITY_USUAL) }),
+            Request::Archive(AskArchive::Check { read_data: true, repair: false }),
             Request::Wait(Wait { folder: None, timeout_ms: 60_000 }),
             Request::Shutdown,
             Request::Rules(RulesOf { folder: None }),
@@ -559,6 +580,15 @@ mod tests {
             assert_eq!(back, request);
         }
         assert_eq!(every_request().len(), ROUTES.len());
+    }
+
+    #[test]
+    fn what_is_asked_of_the_archive_has_no_more_than_its_own_fields() {
+        let asked = Request::from_http("POST", "/v1/archive", b"{\"ask\":\"snapshot\"}").expect("sound");
+        assert_eq!(asked, Request::Archive(AskArchive::Snapshot { folder: None }));
+        for body in [&b"{\"ask\":\"prune\",\"all\":true}"[..], b"{\"ask\":\"burn\"}", b"{}"] {
+            assert!(Request::from_http("POST", "/v1/archive", body).is_err());
+        }
     }
 
     #[test]

@@ -283,7 +283,7 @@ fn seen_by_equals(record: &PathRecord, winner: &Head) -> VersionVector {
 }
 
 /// What is missing between what is on the disk and what should be; `None`: nothing.
-pub(super) fn differs(disk: Option<&OnDisk>, wanted: Option<&(What, Mode, FileTime)>) -> Option<Target> {
+pub fn differs(disk: Option<&OnDisk>, wanted: Option<&(What, Mode, FileTime)>) -> Option<Target> {
     let (what, mode, mtime) = match (disk, wanted) {
         (None, None) => return None,
         (Some(_), None) => return Some(Target::Nothing),

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Conflicts, Decided, Expelled, Group, Health, HeldBurst, Kept, Late, LateCount, PathText, Recovered,
-    Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
-    WantedCopies,
+    Allowed, ArchiveAnswer, AuditEntry, Conflicts, Decided, Expelled, Group, Health, HeldBurst, Kept, Late, LateCount,
+    PathText, Recovered, Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules,
+    UtcTime, Verified, Versions, WantedCopies,
 };
 use crate::base::{Level, Role};
 
@@ -55,6 +55,8 @@ pub enum Response {
     Retired(Retired),
     /// To `Request::Revert`.
     Reverted(Reverted),
+    /// To `Request::Allow`.
+    Allowed(Allowed),
     /// To `Request::Recover`.
     Recovered(Recovered),
     /// To `Request::Audit`.
@@ -83,6 +85,8 @@ pub enum Response {
     Health(Health),
     /// To `Request::Copies`.
     Copies(WantedCopies),
+    /// To `Request::Archive`.
+    Archive(Box<ArchiveAnswer>),
 }
 
 /// Files and bytes.

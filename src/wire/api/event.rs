@@ -147,6 +147,15 @@ pub enum Event {
         /// The line.
         entry: Box<AuditEntry>,
     },
+    /// Work on the archive is further.
+    Archive {
+        /// What is being done.
+        doing: String,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all; 0: not known.
+        total: u64,
+    },
     /// Something needs a person.
     Alert {
         /// What is wrong, naming the object.
@@ -179,6 +188,7 @@ impl Event {
             Self::FileAnnounced { .. } => "file_announced",
             Self::Conflict { .. } => "conflict",
             Self::Audit { .. } => "audit",
+            Self::Archive { .. } => "archive",
             Self::Alert { .. } => "alert",
             Self::Missed { .. } => "missed",
             Self::Stopping => "stopping",
