@@ -300,6 +300,11 @@ impl Session {
             }
             Message::ContentWant(want) => self.serve(want, incoming).await?,
             Message::Content(content) => self.content(content).await,
+            Message::Have(have) => {
+                if let Some(folder) = self.folder(have.folder) {
+                    folder.told(self.peer, have).await;
+                }
+            }
             Message::Unknown(_) => {}
             Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => {
                 return Err(String::from("a message out of place"));

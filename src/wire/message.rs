@@ -22,6 +22,9 @@ pub const INLINE_TOTAL_BYTES_MAX: usize = 256 * 1024;
 /// Most writers of one folder that a frontiers message names.
 pub const FRONTIERS_MAX: usize = 4096;
 
+/// Bytes of the map of chunks in one `Have`: 32,768 chunks, 8 GiB at the average.
+pub const HAVE_BYTES_MAX: usize = 4096;
+
 /// One message on a link.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
@@ -57,6 +60,8 @@ pub enum Message {
     ContentWant(ContentWant),
     /// Content, or why there is none.
     Content(Content),
+    /// Which chunks the sender has of a content that it is still fetching.
+    Have(Have),
     /// A kind that a later version gave and that may be ignored.
     Unknown(u16),
 }
@@ -231,6 +236,21 @@ pub struct Content {
     pub answer: Answer,
 }
 
+/// See `Message::Have`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Have {
+    /// The folder.
+    pub folder: FolderId,
+    /// The entry for which the sender fetches it; the receiver must be allowed to read there.
+    pub path: RelPath,
+    /// Which content.
+    pub content: ContentId,
+    /// The first chunk that `chunks` speaks of.
+    pub first: u64,
+    /// One bit a chunk, the least significant of a byte first; what is beyond is not there.
+    pub chunks: Bytes<HAVE_BYTES_MAX>,
+}
+
 /// The answer to a `ContentWant`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Answer {
@@ -271,6 +291,7 @@ impl Message {
             Self::Applied(m) => (kind::APPLIED, codec::encode(m)),
             Self::ContentWant(m) => (kind::CONTENT_WANT, codec::encode(m)),
             Self::Content(m) => (kind::CONTENT, codec::encode(m)),
+            Self::Have(m) => (kind::HAVE, codec::encode(m)),
             Self::Unknown(kind) => return Envelope::seal(*kind, false, &[]),
         };
         Envelope::seal(kind, is_critical(kind), &body)
@@ -299,6 +320,7 @@ impl Message {
             kind::APPLIED => take(body).map(Self::Applied),
             kind::CONTENT_WANT => take(body).map(Self::ContentWant),
             kind::CONTENT => take(body).map(Self::Content),
+            kind::HAVE => take(body).map(Self::Have),
             unknown if critical => return Err(DecodeError::UnknownKind(unknown)),
             unknown => return Ok(Self::Unknown(unknown)),
         }?;
@@ -308,5 +330,5 @@ impl Message {
 
 /// Whether a node that does not know this kind must end the link instead of passing over it.
 fn is_critical(kind: u16) -> bool {
-    kind != kind::ADDRESSES
+    !matches!(kind, kind::ADDRESSES | kind::HAVE)
 }

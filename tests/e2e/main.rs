@@ -29,5 +29,6 @@ mod parts;
 mod rules;
 mod states;
 mod strangers;
+mod swarm;
 mod transfer;
 mod versions;
