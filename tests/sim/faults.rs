@@ -25,10 +25,12 @@ pub(crate) struct Faults {
     pub(crate) surprises: u64,
     pub(crate) clock_jumps: u64,
     pub(crate) copies: u64,
+    pub(crate) chunks: u64,
+    pub(crate) unfinished: u64,
 }
 
 impl Faults {
-    fn rows(&self) -> [(&'static str, u64); 20] {
+    fn rows(&self) -> [(&'static str, u64); 22] {
         [
             ("steps", self.steps),
             ("edits by people", self.deeds),
@@ -50,6 +52,8 @@ impl Faults {
             ("commits that met an edit", self.surprises),
             ("clock jumps", self.clock_jumps),
             ("conflict copies", self.copies),
+            ("chunks of larger contents fetched", self.chunks),
+            ("fetches that ended before the last chunk", self.unfinished),
         ]
     }
 
@@ -74,6 +78,8 @@ impl Faults {
         self.surprises += other.surprises;
         self.clock_jumps += other.clock_jumps;
         self.copies += other.copies;
+        self.chunks += other.chunks;
+        self.unfinished += other.unfinished;
     }
 
     /// The first kind that never happened.

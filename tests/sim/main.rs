@@ -8,6 +8,7 @@
 mod calls;
 mod disk;
 mod faults;
+mod large;
 mod node;
 mod oracle;
 mod plant;
@@ -44,7 +45,8 @@ fn setup(seed: u64, plant: Plant) -> Setup {
     let steps = if plant == Plant::Nothing { steps } else { steps + 300 };
     let liar = (rng.percent(25) || plant == Plant::ServeUnverified).then(|| nodes - 1);
     let forgets = rng.percent(20) || plant == Plant::NoHistory;
-    Setup { seed, nodes, steps, plant, reader, rogue, liar, forgets }
+    let large = rng.percent(20) || plant == Plant::TrustPartialAfterCrash;
+    Setup { seed, nodes, steps, plant, reader, rogue, liar, forgets, large }
 }
 
 /// One run; a panic is a failure like any other.

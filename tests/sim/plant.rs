@@ -58,11 +58,13 @@ pub(crate) enum Plant {
     UnreadableIsGone,
     /// A node that lost its index signs before it has heard what was deleted.
     NoHistory,
+    /// What is left of a content that was on its way is believed to be what was noted of it.
+    TrustPartialAfterCrash,
 }
 
 impl Plant {
     /// All of them.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::ForgetTombstone,
         Self::SkipExpected,
         Self::BaseFromHeads,
@@ -84,6 +86,7 @@ impl Plant {
         Self::NoMarker,
         Self::UnreadableIsGone,
         Self::NoHistory,
+        Self::TrustPartialAfterCrash,
     ];
 }
 
