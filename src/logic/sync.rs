@@ -1,4 +1,4 @@
-//! Replication of one folder, in order of travel: index, reconcile, conflict, replica, selection, fetch, verify; and
+//! Replication of one folder, in order of travel: index, reconcile, conflict, replica, selection, fetch, swarm, verify; and
 //! back in time: history.
 //!
 //! Everything here is a decision over an `Index`; the shells bring what was seen and carry out what is planned.
@@ -20,4 +20,5 @@ pub mod reuse;
 
 pub mod scan;
 pub mod selection;
+pub mod swarm;
 pub mod verify;

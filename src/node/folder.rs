@@ -47,7 +47,7 @@ use crate::shell::store::Store;
 use crate::wire::api::{Deed, FolderState};
 use crate::wire::batch::{Batch, Entry, Header, What};
 use crate::wire::content::ChunkList;
-use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
+use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers, Have};
 use crate::wire::statement::Range;
 
 pub(super) use back::{Back, Content, Wanted};
@@ -245,7 +245,9 @@ impl FolderHandle {
         let server = Arc::new(Server::new(folder, setup.disk.clone(), setup.store.clone(), may_read.clone()));
         let fetcher = fetcher::Fetcher {
             folder,
+            node: setup.shared.mesh.node(),
             slot: setup.slot,
+            server: server.clone(),
             disk: setup.disk.clone(),
             store: setup.store.clone(),
             may_read,
@@ -288,6 +290,11 @@ impl FolderHandle {
     /// A peer answered a request for content.
     pub(super) async fn answered(&self, from: NodeId, request: u64, answer: Answer) {
         let _ = self.orders.send(fetcher::Order::Answer(from, request, answer)).await;
+    }
+
+    /// A peer told which chunks it has of a content that it is fetching.
+    pub(super) async fn told(&self, by: NodeId, have: Have) {
+        let _ = self.orders.send(fetcher::Order::Told(by, Box::new(have))).await;
     }
 
     /// What answers peers that ask for content.

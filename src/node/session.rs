@@ -326,6 +326,11 @@ impl Session {
                     self.send(Message::AuditWant(after)).await;
                 }
             }
+            Message::Have(have) => {
+                if let Some(folder) = self.folder(have.folder) {
+                    folder.told(self.peer, have).await;
+                }
+            }
             Message::Unknown(_) => {}
             Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => {
                 return Err(String::from("a message out of place"));

@@ -86,6 +86,8 @@ pub mod kind {
     pub const CONTENT_WANT: u16 = 0x0330;
     /// A piece of content, or why there is none.
     pub const CONTENT: u16 = 0x0331;
+    /// Which chunks of a content the sender has that it is still fetching.
+    pub const HAVE: u16 = 0x0332;
 
     /// A node's health, for those that may be coordinator.
     pub const REPORT: u16 = 0x0340;

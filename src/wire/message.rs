@@ -23,6 +23,9 @@ pub const INLINE_TOTAL_BYTES_MAX: usize = 256 * 1024;
 /// Most writers of one folder that a frontiers message names.
 pub const FRONTIERS_MAX: usize = 4096;
 
+/// Bytes of the map of chunks in one `Have`: 32,768 chunks, 8 GiB at the average.
+pub const HAVE_BYTES_MAX: usize = 4096;
+
 /// One message on a link.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
@@ -64,6 +67,8 @@ pub enum Message {
     AuditWant(u64),
     /// Those lines, or the first of them.
     AuditLines(AuditLines),
+    /// Which chunks the sender has of a content that it is still fetching.
+    Have(Have),
     /// A kind that a later version gave and that may be ignored.
     Unknown(u16),
 }
@@ -238,6 +243,21 @@ pub struct Content {
     pub answer: Answer,
 }
 
+/// See `Message::Have`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Have {
+    /// The folder.
+    pub folder: FolderId,
+    /// The entry for which the sender fetches it; the receiver must be allowed to read there.
+    pub path: RelPath,
+    /// Which content.
+    pub content: ContentId,
+    /// The first chunk that `chunks` speaks of.
+    pub first: u64,
+    /// One bit a chunk, the least significant of a byte first; what is beyond is not there.
+    pub chunks: Bytes<HAVE_BYTES_MAX>,
+}
+
 /// The answer to a `ContentWant`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Answer {
@@ -281,6 +301,7 @@ impl Message {
             Self::Report(m) => (kind::REPORT, codec::encode(m)),
             Self::AuditWant(m) => (kind::AUDIT_WANT, codec::encode(m)),
             Self::AuditLines(m) => (kind::AUDIT_LINES, codec::encode(m)),
+            Self::Have(m) => (kind::HAVE, codec::encode(m)),
             Self::Unknown(kind) => return Envelope::seal(*kind, false, &[]),
         };
         Envelope::seal(kind, is_critical(kind), &body)
@@ -312,6 +333,7 @@ impl Message {
             kind::REPORT => take(body).map(|report| Self::Report(Box::new(report))),
             kind::AUDIT_WANT => take(body).map(Self::AuditWant),
             kind::AUDIT_LINES => take(body).map(Self::AuditLines),
+            kind::HAVE => take(body).map(Self::Have),
             unknown if critical => return Err(DecodeError::UnknownKind(unknown)),
             unknown => return Ok(Self::Unknown(unknown)),
         }?;
@@ -321,5 +343,5 @@ impl Message {
 
 /// Whether a node that does not know this kind must end the link instead of passing over it.
 fn is_critical(kind: u16) -> bool {
-    !matches!(kind, kind::ADDRESSES | kind::REPORT | kind::AUDIT_WANT | kind::AUDIT_LINES)
+    !matches!(kind, kind::ADDRESSES | kind::HAVE | kind::REPORT | kind::AUDIT_WANT | kind::AUDIT_LINES)
 }

@@ -30,5 +30,6 @@ mod parts;
 mod rules;
 mod states;
 mod strangers;
+mod swarm;
 mod transfer;
 mod versions;

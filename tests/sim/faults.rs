@@ -27,6 +27,8 @@ pub(crate) struct Faults {
     pub(crate) surprises: u64,
     pub(crate) clock_jumps: u64,
     pub(crate) copies: u64,
+    pub(crate) chunks: u64,
+    pub(crate) unfinished: u64,
 }
 
 impl Faults {
@@ -54,6 +56,8 @@ impl Faults {
             ("commits that met an edit", self.surprises),
             ("clock jumps", self.clock_jumps),
             ("conflict copies", self.copies),
+            ("chunks of larger contents fetched", self.chunks),
+            ("fetches that ended before the last chunk", self.unfinished),
         ]
     }
 
@@ -80,6 +84,8 @@ impl Faults {
         self.surprises += other.surprises;
         self.clock_jumps += other.clock_jumps;
         self.copies += other.copies;
+        self.chunks += other.chunks;
+        self.unfinished += other.unfinished;
     }
 
     /// The first kind that never happened.

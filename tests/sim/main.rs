@@ -8,6 +8,7 @@
 mod calls;
 mod disk;
 mod faults;
+mod large;
 mod node;
 mod oracle;
 mod plant;
@@ -46,7 +47,8 @@ fn setup(seed: u64, plant: Plant) -> Setup {
     let forgets = rng.percent(20) || plant == Plant::NoHistory;
     let planted = matches!(plant, Plant::SignBeforeAsking | Plant::StaleWins);
     let put_back = (!forgets && (rng.percent(25) || planted)).then(|| rng.percent(50));
-    Setup { seed, nodes, steps, plant, reader, rogue, liar, forgets, put_back }
+    let large = rng.percent(20) || plant == Plant::TrustPartialAfterCrash;
+    Setup { seed, nodes, steps, plant, reader, rogue, liar, forgets, put_back, large }
 }
 
 /// One run; a panic is a failure like any other.

@@ -2,7 +2,7 @@
 //! product's decisions. Stands where `node::folder` stands in the product; looking, reading, staging and swapping are
 //! the product's own, over a model disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
@@ -20,8 +20,9 @@ use lanyard::logic::sync::scan::{Candidate, Join};
 use lanyard::logic::sync::verify;
 use lanyard::shell::disk::chunk::{self, ReadError};
 use lanyard::shell::disk::commit::{self, CommitOrder, Outcome, Put};
+use lanyard::shell::disk::stage::Partial;
 use lanyard::shell::disk::versions::{self, Shelf, Sought};
-use lanyard::shell::disk::{Folder, scan, stage};
+use lanyard::shell::disk::{DiskError, Folder, scan, stage};
 use lanyard::wire::batch::{Batch, Header, Packed, What};
 use lanyard::wire::chunker::chunks_of;
 use lanyard::wire::codec::{self, Bytes};
@@ -136,7 +137,11 @@ pub(crate) struct Node {
     /// The database may forget transactions that were not made durable.
     pub(crate) forgetful: bool,
     drive: Drive,
-    folder: Folder,
+    pub(crate) folder: Folder,
+    /// Contents on their way here: for which path they come, and which chunks are here.
+    pub(crate) partials: BTreeMap<ContentId, (RelPath, ChunkList, Vec<bool>)>,
+    /// For a planted bug: a durable note of what came.
+    pub(crate) noted_chunks: BTreeMap<ContentId, Vec<bool>>,
     /// An empty directory where the disk should be mounted.
     empty: Option<Drive>,
     pub(crate) hlc: HlcClock,
@@ -167,7 +172,7 @@ pub(crate) struct Node {
     looked_ms: u64,
 }
 
-/// The content id of some bytes; model files are below one chunk's least size.
+/// The content id of some bytes.
 pub(crate) fn content(bytes: &[u8]) -> (ContentId, ChunkList) {
     let list = chunks_of(bytes);
     (list.id(), list)
@@ -196,8 +201,15 @@ pub(crate) struct Announced {
     pub(crate) died: bool,
 }
 
-/// An action with the bytes it needs.
-pub(crate) type Ready = (Action, Option<Vec<u8>>);
+/// A content that is at hand.
+pub(crate) enum Got {
+    Bytes(Vec<u8>),
+    /// One that came chunk by chunk.
+    Whole(Partial, ChunkList),
+}
+
+/// An action with the content it needs.
+pub(crate) type Ready = (Action, Option<Got>);
 
 impl Node {
     pub(crate) fn new(at: usize, rng: &mut Rng, plant: Plant) -> Self {
@@ -224,6 +236,8 @@ impl Node {
             forgetful: rng.percent(25),
             drive,
             folder,
+            partials: BTreeMap::new(),
+            noted_chunks: BTreeMap::new(),
             empty: None,
             hlc: HlcClock::default(),
             skew_ms,
@@ -282,6 +296,7 @@ impl Node {
         self.parked.clear();
         self.asking = None;
         self.forgot = false;
+        self.partials.clear();
         self.hlc = HlcClock::default();
         if let Some(safe) = self.safe_index.take() {
             self.index = safe;
@@ -313,6 +328,7 @@ impl Node {
         self.die();
         self.index = MemoryIndex::default();
         self.writer.incarnation = rng.next();
+        self.noted_chunks.clear();
         self.complete = false;
     }
 
@@ -622,7 +638,7 @@ impl Node {
 
     /// Carries out one action.
     pub(crate) fn act(&mut self, action: &Action, bytes: Option<Vec<u8>>, now_ms: u64) -> Acted {
-        let acted = self.act_all(vec![(action.clone(), bytes)], now_ms);
+        let acted = self.act_all(vec![(action.clone(), bytes.map(Got::Bytes))], now_ms);
         acted.into_iter().next().map_or(Acted::Waits, |(_, acted)| acted)
     }
 
@@ -640,8 +656,8 @@ impl Node {
                     acted.push((action, Acted::Waits));
                     continue;
                 }
-                (Some(_), Some(bytes)) => match stage::stage_small(&self.folder, &bytes) {
-                    Ok(staged) => Some((staged, chunks_of(&bytes))),
+                (Some(_), Some(got)) => match self.stage(got) {
+                    Ok(staged) => Some(staged),
                     Err(_) => {
                         acted.push((action, Acted::Failed));
                         continue;
@@ -689,6 +705,13 @@ impl Node {
         }
         self.durable();
         acted
+    }
+
+    fn stage(&self, got: Got) -> Result<(stage::Staged, ChunkList), DiskError> {
+        match got {
+            Got::Bytes(bytes) => Ok((stage::stage_small(&self.folder, &bytes)?, chunks_of(&bytes))),
+            Got::Whole(partial, list) => Ok((partial.finish()?, list)),
+        }
     }
 
     fn note(&mut self, action: &Action, list: Option<&ChunkList>, info: Option<FileInfo>, now_ms: u64) {

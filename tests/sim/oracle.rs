@@ -129,7 +129,7 @@ impl Oracle {
         let (there, settled) = (contents(tree), contents(settled));
         let reader = self.readers.contains(&node);
         for (bytes, fate) in &self.fates {
-            let name = String::from_utf8_lossy(bytes);
+            let name = crate::large::text(bytes);
             let by_writers = fate.discarded.iter().any(|who| !self.readers.contains(who));
             let by_anyone = !fate.discarded.is_empty();
             if !reader && !fate.shared && there.contains(bytes) {
@@ -151,7 +151,7 @@ impl Oracle {
             }
         }
         if let Some(stranger) = there.iter().find(|bytes| !self.knows(bytes)) {
-            return Err(format!("node {node} shows bytes that nobody saved: {}", String::from_utf8_lossy(stranger)));
+            return Err(format!("node {node} shows bytes that nobody saved: {}", crate::large::text(stranger)));
         }
         Ok(())
     }

@@ -62,11 +62,13 @@ pub(crate) enum Plant {
     SignBeforeAsking,
     /// What a backup brought back counts as an edit of today.
     StaleWins,
+    /// What is left of a content that was on its way is believed to be what was noted of it.
+    TrustPartialAfterCrash,
 }
 
 impl Plant {
     /// All of them.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::ForgetTombstone,
         Self::SkipExpected,
         Self::BaseFromHeads,
@@ -90,6 +92,7 @@ impl Plant {
         Self::NoHistory,
         Self::SignBeforeAsking,
         Self::StaleWins,
+        Self::TrustPartialAfterCrash,
     ];
 }
 

@@ -2,21 +2,23 @@
 //! power cuts, clocks that jump, members that lie, and healing.
 
 mod judge;
+mod large;
 mod trouble;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lanyard::base::{BatchHash, RelPath};
 use lanyard::logic::sync::index::Look;
 use lanyard::logic::sync::reconcile::{Action, Target};
 use lanyard::logic::sync::replica::{Authored, SCANNED_NOTE};
 use lanyard::wire::batch::{Entry, What};
+use lanyard::wire::content::CHUNK_BYTES_MIN;
 use lanyard::wire::statement::Frontier;
 
 use crate::calls::Visitor;
 use crate::disk::{Cut, Item, Tree};
 use crate::faults::Faults;
-use crate::node::{Acted, Announced, Node, Office, PARKED_MAX, Parcel, Ready, content};
+use crate::node::{Acted, Announced, Got, Node, Office, PARKED_MAX, Parcel, Ready, content};
 use crate::oracle::Oracle;
 use crate::plant::Plant;
 use crate::rng::Rng;
@@ -44,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) forgets: bool,
     /// The state of a node is put back from a backup once: with its files or without.
     pub(crate) put_back: Option<bool>,
+    /// Some files have several chunks.
+    pub(crate) large: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -99,7 +103,7 @@ impl World {
         }
         let pairs = (0..setup.nodes).flat_map(|a| (a + 1..setup.nodes).map(move |b| (a, b)));
         let links = pairs.map(|pair| (pair, true)).collect();
-        let users = vec![User::default(); setup.nodes];
+        let users = vec![User::new(setup.large); setup.nodes];
         let now_ms = 1_790_000_000_000;
         for node in &mut nodes {
             node.set_clock(now_ms);
@@ -496,7 +500,7 @@ impl World {
             }
             for bytes in std::mem::take(&mut node.disk().calls.shown) {
                 if !self.oracle.knows(&bytes) {
-                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let text = crate::large::text(&bytes);
                     return Err(format!("node {} showed bytes that nobody saved: {text:?}", node.at));
                 }
             }
@@ -528,8 +532,22 @@ impl World {
             actions.into_iter().partition(|action| action.target != Target::Nothing);
         puts.sort_by(|a, b| a.name.cmp(&b.name));
         removals.sort_by(|a, b| b.name.cmp(&a.name));
-        let puts: Vec<Ready> = puts.into_iter().map(|action| (action.clone(), self.fetch(at, &action))).collect();
-        self.act(at, puts)?;
+        let mut ready: Vec<Ready> = Vec::new();
+        let mut whole = BTreeSet::new();
+        for action in puts {
+            // A content that came chunk by chunk is one file; another name of it comes after this one.
+            let id = action.target.content().map(|(id, _)| id);
+            let got = if id.is_some_and(|id| whole.contains(&id)) { None } else { self.fetch(at, &action) };
+            if let (Some(id), Some(Got::Whole(..))) = (id, &got) {
+                whole.insert(id);
+            }
+            ready.push((action, got));
+            if self.nodes[at].disk().calls.dead {
+                return self.died_fetching(at);
+            }
+        }
+        self.nodes[at].disk().calls.fuse = None;
+        self.act(at, ready)?;
         if self.nodes[at].up {
             self.act(at, removals.into_iter().map(|action| (action, None)).collect())?;
         }
@@ -587,12 +605,15 @@ impl World {
     }
 
     /// A content from this disk, or from a neighbour that has it.
-    fn fetch(&mut self, at: usize, action: &Action) -> Option<Vec<u8>> {
-        let (id, _) = action.target.content()?;
+    fn fetch(&mut self, at: usize, action: &Action) -> Option<Got> {
+        let (id, bytes) = action.target.content()?;
         if let Some(bytes) = self.nodes[at].local(id) {
-            return Some(bytes);
+            return Some(Got::Bytes(bytes));
         }
         let path = action.copy_of.as_ref().map_or(&action.name, |(owner, _)| owner);
+        if bytes > CHUNK_BYTES_MIN as u64 {
+            return self.fetch_in_parts(at, path, id);
+        }
         let asker = self.nodes[at].writer.node;
         for peer in 0..self.nodes.len() {
             let reached = self.connected(at, peer) && !(self.faulty && self.rng.percent(15));
@@ -606,7 +627,7 @@ impl World {
                 bytes.push(b'!');
             }
             if let Some(bytes) = self.nodes[at].verified(id, bytes) {
-                return Some(bytes);
+                return Some(Got::Bytes(bytes));
             }
         }
         None

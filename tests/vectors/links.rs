@@ -7,7 +7,7 @@ use lanyard::wire::content::{ChunkRecord, LeafHash};
 use lanyard::wire::envelope::{Envelope, kind};
 use lanyard::wire::hello;
 use lanyard::wire::message::{
-    Address, Answer, BatchPush, Bye, Content, ContentWant, EntryWant, Frontiers, Hello, Hole, HoleReason, Inline,
+    Address, Answer, BatchPush, Bye, Content, ContentWant, EntryWant, Frontiers, Have, Hello, Hole, HoleReason, Inline,
     KeyInUse, Message, Part, Purpose, Subscribe,
 };
 use lanyard::wire::pairing::{self, Admission, Confirm, Refusal, Reply, Start};
@@ -187,6 +187,11 @@ fn all_messages() -> Vec<(&'static str, Message)> {
             let line = Text::new("{\"seq\":301}").expect("short");
             Message::AuditLines(AuditLines { lines: List::new(vec![(301, line)]).expect("one"), through: 302 })
         }),
+        ("have", {
+            let path = RelPath::new("plans/office.pdf").expect("valid");
+            let chunks = Bytes::new(vec![0b1010_0001, 1]).expect("short");
+            Message::Have(Have { folder: FOLDER, path, content: ContentId([5; 32]), first: 32_768, chunks })
+        }),
         ("a later kind that may be ignored", Message::Unknown(0x03ff)),
     ]
 }
@@ -195,6 +200,9 @@ pub(crate) fn messages() -> Vec<Case> {
     const AS: &str = "message";
     let seal = |kind: u16, body: &[u8]| Envelope::seal(kind, true, body);
     let refused = |name: &str, kind: u16, body: &[u8]| case(AS, name, seal(kind, body));
+    let have = |critical: bool, path: &[u8], rest: &[u8]| {
+        Envelope::seal(kind::HAVE, critical, &[&[0; 32][..], path, &[0; 32], rest].concat())
+    };
     let mut cases: Vec<Case> = all_messages().iter().map(|(name, m)| case(AS, name, m.encode())).collect();
     cases.extend([
         case(AS, "content, without its critical bit", [3, 0x31, 0, 0, 0, 0, 3, 0xac, 2, 4]),
@@ -211,6 +219,10 @@ pub(crate) fn messages() -> Vec<Case> {
         ),
         case(AS, "audit lines that go on", Envelope::seal(kind::AUDIT_LINES, false, &[0, 1, 7])),
         case(AS, "a report of nothing", Envelope::seal(kind::REPORT, false, b"")),
+        case(AS, "have, with a critical bit", have(true, b"\x01a", &[0, 0])),
+        case(AS, "have of a path outside the folder", have(false, b"\x04../a", &[0, 0])),
+        case(AS, "have without a map", have(false, b"\x01a", &[0])),
+        case(AS, "have with a map of 4,097 bytes", have(false, b"\x01a", &[&[0, 0x81, 0x20][..], &[0; 4097]].concat())),
         case(AS, "nothing", []),
         case(AS, "a later kind that is critical", seal(0x03ff, b"")),
         case(AS, "a statement's kind", seal(kind::GRANT, b"")),

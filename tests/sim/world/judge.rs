@@ -210,7 +210,7 @@ fn show(item: Option<&(Body, u16, lanyard::base::FileTime)>) -> String {
     match item {
         None => "nothing".into(),
         Some((Body::File(bytes), mode, mtime)) => {
-            format!("{} {mode:o} {}.{}", String::from_utf8_lossy(bytes), mtime.secs, mtime.nanos)
+            format!("{} {mode:o} {}.{}", crate::large::text(bytes), mtime.secs, mtime.nanos)
         }
         Some((other, mode, _)) => format!("{other:?} {mode:o}"),
     }
