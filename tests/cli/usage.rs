@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::node::{Node, below, finish, lanyard, run};
 
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 33] = [
     "up",
     "status",
     "nodes",
@@ -60,7 +60,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
-    let cases: [&[&str]; 51] = [
+    let cases: [&[&str]; 54] = [
         &[],
         &["frobnicate"],
         &["grant", "everyone", "plans"],
@@ -127,7 +127,7 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
 fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, home) = below(dir.path(), "no node");
-    let cases: [&[&str]; 28] = [
+    let cases: [&[&str]; 32] = [
         &["status"],
         &["nodes"],
         &["invite"],
