@@ -142,6 +142,7 @@ struct Job {
 /// A name of which the kept versions do not have what it was.
 struct Lost {
     /// What was to be done, where that is known.
+    #[cfg_attr(not(feature = "archive"), allow(dead_code, reason = "only the archive looks for it"))]
     step: Option<Step>,
     /// Why it could not be.
     why: String,
