@@ -237,18 +237,18 @@ async fn prepare(shared: &Arc<Shared>, archive: &Archive, may_make: bool) -> Res
     work(shared, doing.to_owned(), Beside::Nothing, move || archive.prepare(may_make)).await
 }
 
-/// Notes how the archive is after something was tried.
-fn tried<T>(shared: &Shared, result: &Result<T, ArchiveError>) {
+/// Notes how the archive is after something was tried that writes to it.
+fn tried(shared: &Shared, error: Option<&ArchiveError>) {
     let mut health = lock(&shared.archive.health);
-    match result {
-        Ok(_) => {
+    match error {
+        None => {
             if let Some(problem) = health.problem.take() {
                 drop(health);
                 shared.over(&problem);
             }
         }
-        Err(error) if error.is_passing() => {}
-        Err(error) => {
+        Some(error) if error.is_passing() => {}
+        Some(error) => {
             let problem = reasons(error).join(": ");
             if health.problem.as_ref() != Some(&problem) {
                 let before = health.problem.replace(problem.clone());
@@ -257,6 +257,13 @@ fn tried<T>(shared: &Shared, result: &Result<T, ArchiveError>) {
                 shared.alert(problem, Some(hint(error)));
             }
         }
+    }
+}
+
+/// Notes what was found while it was only looked at: that this goes well says nothing of what failed before.
+fn looked(shared: &Shared, error: Option<&ArchiveError>) {
+    if error.is_some() {
+        tried(shared, error);
     }
 }
 

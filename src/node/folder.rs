@@ -21,6 +21,7 @@ mod rules;
 mod serve;
 mod take;
 mod worker;
+#[cfg(feature = "archive")]
 mod written;
 
 use std::path::PathBuf;

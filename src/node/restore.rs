@@ -142,6 +142,7 @@ struct Job {
 /// A name of which the kept versions do not have what it was.
 struct Lost {
     /// What was to be done, where that is known.
+    #[cfg_attr(not(feature = "archive"), allow(dead_code, reason = "only the archive looks for it"))]
     step: Option<Step>,
     /// Why it could not be.
     why: String,
@@ -226,10 +227,10 @@ impl Job {
     fn rest(&mut self, is_known: bool, way: &mut Way<'_>) -> Result<(), Failure> {
         let lost = std::mem::take(&mut self.lost);
         if is_known {
-            self.from_archive(lost, way);
+            self.bring_lost(lost, way);
             return Ok(());
         }
-        if self.all_from_archive(way)? {
+        if self.bring_all_archived(way)? {
             return Ok(());
         }
         Err(Failure::failed(format!("{} was not there at {}", self.spot.shown(), UtcTime::from_ms(self.at_ms)))

@@ -45,7 +45,7 @@ const COMMANDS: &[&str] = &[
 fn help_names_every_command_and_goes_to_stdout() {
     let ran = run(&["--help"]);
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
-    for command in COMMANDS {
+    for command in COMMANDS.iter().copied() {
         assert!(ran.stdout.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}");
         let help = run(&[command, "--help"]);
         assert_eq!(help.status, 0, "{command}");
@@ -116,7 +116,7 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
         &["up", "--name", "a\nb"],
         &["completions", "cobol"],
     ];
-    for args in cases {
+    for args in cases.iter().copied() {
         let ran = run(args);
         assert_eq!((ran.status, ran.stdout.as_str()), (2, ""), "{args:?}");
         assert!(!ran.stderr.is_empty(), "{args:?}");
@@ -161,7 +161,7 @@ fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
         &["reinstate", "attic"],
         &["audit"],
     ];
-    for args in cases {
+    for args in cases.iter().copied() {
         let ran = run(&[&["--home", &home], args].concat());
         assert_eq!((ran.status, ran.stdout.as_str()), (3, ""), "{args:?}");
         let expected = format!(
@@ -208,7 +208,7 @@ fn the_manual_has_a_page_for_every_command() {
     let ran = run(&["man"]);
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
     assert!(ran.stdout.contains(".TH lanyard 1"));
-    for command in COMMANDS {
+    for command in COMMANDS.iter().copied() {
         assert!(ran.stdout.contains(&format!(".TH lanyard-{command} 1")), "{command}");
     }
     // Help that clap adds to itself is no command of ours.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use data_encoding::BASE32_NOPAD;
 
 use super::take::{self, NotTaken};
-use super::{Beside, checked, failure, is_eligible, note, notes, open, place, prepare, problem, tried, work};
+use super::{
+    Beside, checked, failure, fit, is_eligible, looked, note, notes, open, place, prepare, problem, tried, work,
+};
 use crate::base::FolderId;
 use crate::node::audit::folder_ref;
 use crate::node::{Shared, lock, sharing};
@@ -35,6 +37,7 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<ArchiveStatus, Failur
         password: noted.password.as_ref().map(|password| UtcTime::from_ms(password.at_ms)),
         doing: lock(&shared.archive.doing).clone(),
         problem: None,
+        fit: true,
         folders: Vec::new(),
     };
     let mut snapshots = Vec::new();
@@ -43,13 +46,14 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<ArchiveStatus, Failur
         let archive = open(shared, false)?;
         // What is being done may take long: it is not waited for, and what is read meanwhile is whole.
         let listed = crate::shell::rt::spawn_blocking(move || Ok((archive.snapshots()?, archive.bytes()?))).await;
-        tried(shared, &listed);
+        looked(shared, listed.as_ref().err());
         if let Ok((all, bytes)) = listed {
             snapshots = all;
             status.bytes = Some(bytes);
         }
     }
     status.problem = problem(shared);
+    status.fit = fit(shared).is_ok();
     status.folders = shared.folders().keys().map(|folder| archived(shared, *folder, &snapshots)).collect();
     Ok(status)
 }
@@ -79,12 +83,10 @@ pub(super) async fn check(shared: &Arc<Shared>, read_data: bool, repair: bool) -
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            let error = Err::<(), _>(error);
-            tried(shared, &error);
-            return Err(cannot(error.expect_err("it failed")));
+            looked(shared, Some(&error));
+            return Err(cannot(error));
         }
     };
-    tried(shared, &Ok::<_, ArchiveError>(()));
     checked(shared, sound(&found))?;
     let damaged = found.damaged.iter().take(DAMAGED_MAX);
     let mut answer = ArchiveChecked {
@@ -164,7 +166,7 @@ pub(super) async fn password(shared: &Arc<Shared>, archive: &Archive) -> Result<
         own.add_password(&told.0, &host, before.as_deref())
     });
     let added = added.await;
-    tried(shared, &added);
+    tried(shared, added.as_ref().err());
     let key = added.map_err(|error| failure("cannot make a recovery password", &error))?;
     let at_ms = clock::wall_ms();
     note(shared, |notes| notes.password = Some(super::notes::Password { at_ms, key }))?;

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::notes::Taken;
 use super::{
-    Beside, Health, check, checked, failure, is_eligible, nearly_full, note, notes, open, prepare, tried, work,
+    Beside, Health, check, checked, failure, is_eligible, looked, nearly_full, note, notes, open, prepare, tried, work,
 };
 use crate::base::FolderId;
 use crate::logic::archive::{self as decide, Last, PRUNE_EVERY_MS};
@@ -108,7 +108,7 @@ async fn ready(shared: &Arc<Shared>, archive: &Archive) -> Result<bool, ArchiveE
     let was_made = notes(shared).is_ok_and(|notes| notes.made);
     // One that was made and is not there is on a disk that is away: a new one would hide that.
     let made = prepare(shared, archive, !was_made).await;
-    tried(shared, &made);
+    looked(shared, made.as_ref().err());
     let made = made?;
     if made {
         info!("an archive was made");
@@ -153,7 +153,7 @@ pub(super) async fn take(
     .await;
     match &taken {
         Ok(taken) => {
-            tried(shared, &Ok::<_, ArchiveError>(()));
+            tried(shared, None);
             lock(&shared.archive.health).folders.remove(&folder);
             info!(folder = %named.name, files = taken.files, added = taken.added, missing = taken.missed_count, "snapshot");
             let mark = if taken.missed_count == 0 { mark } else { String::new() };
@@ -176,9 +176,8 @@ pub(super) async fn take(
     match taken {
         Ok(taken) => Ok((taken, at_ms)),
         Err(NotTaken::Archive(error)) => {
-            let error = Err::<(), _>(error);
-            tried(shared, &error);
-            Err(error.expect_err("it failed").into())
+            tried(shared, Some(&error));
+            Err(error.into())
         }
         Err(error) => Err(error),
     }
@@ -284,7 +283,7 @@ async fn forget(shared: &Arc<Shared>, archive: &Archive) -> Result<Pruned, Archi
         archive.prune(&forget)
     })
     .await;
-    tried(shared, &pruned);
+    tried(shared, pruned.as_ref().err());
     if pruned.is_ok() {
         let now = clock::wall_ms();
         let _ = note(shared, |notes| notes.pruned_ms = Some(now));

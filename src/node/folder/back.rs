@@ -181,11 +181,13 @@ enum Begun {
 
 impl Content {
     /// A content that is at hand.
+    #[cfg(feature = "archive")]
     pub(super) fn new(list: ChunkList, data: Data) -> Self {
         Self { list, data }
     }
 
     /// Which it is.
+    #[cfg(feature = "archive")]
     pub(in crate::node) fn id(&self) -> ContentId {
         self.list.id()
     }

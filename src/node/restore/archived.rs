@@ -23,7 +23,7 @@ use crate::wire::content::CHUNK_BYTES_MAX;
 
 impl Job {
     /// Brings back from the archive what is `lost`; what it does not have either has failed, with the reason that it had.
-    pub(super) fn from_archive(&mut self, lost: BTreeMap<RelPath, Lost>, way: &mut Way<'_>) {
+    pub(super) fn bring_lost(&mut self, lost: BTreeMap<RelPath, Lost>, way: &mut Way<'_>) {
         if lost.is_empty() {
             return;
         }
@@ -47,7 +47,7 @@ impl Job {
     }
 
     /// Brings back a place that the history does not know. Returns whether the archive has it.
-    pub(super) fn all_from_archive(&mut self, way: &mut Way<'_>) -> Result<bool, Failure> {
+    pub(super) fn bring_all_archived(&mut self, way: &mut Way<'_>) -> Result<bool, Failure> {
         let Some(reader) = Reader::open(&self.shared, self.spot.folder)? else { return Ok(false) };
         let found = reader.all(&self.spot.path, self.at_ms).map_err(|error| self.unreadable(&error))?;
         if found.is_empty() {

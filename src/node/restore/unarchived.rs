@@ -7,11 +7,11 @@ use crate::base::RelPath;
 use crate::wire::api::Failure;
 
 impl Job {
-    pub(super) fn from_archive(&mut self, lost: BTreeMap<RelPath, Lost>, _: &mut Way<'_>) {
+    pub(super) fn bring_lost(&mut self, lost: BTreeMap<RelPath, Lost>, _: &mut Way<'_>) {
         lost.into_iter().for_each(|(path, lost)| self.fail(path, lost.why));
     }
 
-    pub(super) fn all_from_archive(&mut self, _: &mut Way<'_>) -> Result<bool, Failure> {
+    pub(super) fn bring_all_archived(&mut self, _: &mut Way<'_>) -> Result<bool, Failure> {
         Ok(false)
     }
 }

@@ -70,6 +70,8 @@ pub struct ArchiveStatus {
     pub doing: Option<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// Whether nothing about it keeps this node from being the office's server.
+    pub fit: bool,
     /// The folders that are received here.
     pub folders: Vec<ArchivedFolder>,
 }
