@@ -40,6 +40,9 @@ pub(super) fn print(screen: &Screen, folders: &[Folder]) -> Result<(), Stop> {
             screen
                 .line(format_args!("{}: {changes} only here, this machine may not write there", plain(&folder.name)))?;
         }
+        for notice in &folder.notices {
+            screen.line(format_args!("{}: {}", plain(&folder.name), plain(&notice.what)))?;
+        }
         for late in &folder.late {
             let (name, changes) = (plain(&folder.name), count(late.count, "change"));
             let who = plain(&late.node.name);

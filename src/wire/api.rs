@@ -26,8 +26,8 @@ mod verify;
 
 pub use answer::{
     Alert, Amount, Dropped, Folder, FolderBrief, FolderState, Founded, Got, Invitation, InvitationOutcome,
-    InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Peer, Response, Shared, Standing, Started, Status,
-    Stopping, Term, ThisNode, Waited,
+    InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Notice, NoticeKind, Peer, Response, Shared,
+    Standing, Started, Status, Stopping, Term, ThisNode, Waited,
 };
 pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
 pub use event::{Change, Event, JoinStep, Stamped};

@@ -37,6 +37,7 @@ fn folder() -> Folder {
         late: Vec::new(),
         forked: Vec::new(),
         parts: Vec::new(),
+        notices: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ mod lab;
 mod node;
 mod tree;
 
+mod awkward;
 mod backup;
 mod bad_input;
 mod browse;

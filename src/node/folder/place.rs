@@ -2,15 +2,17 @@
 
 use std::ops::ControlFlow;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::apply::{Wanted, author_of};
 use super::fetcher::{Arrived, Data, Order};
+use super::unusual;
 use super::worker::{TurnError, Worker};
 use crate::base::{ContentId, FileInfo, Kind, NodeId, RelPath};
 use crate::logic::sync::fetch::Want;
 use crate::logic::sync::ignore;
 use crate::logic::sync::index::IndexError;
+use crate::logic::sync::notices::Kind as Notice;
 use crate::logic::sync::reconcile::{self, Action, Target};
 use crate::shell::clock;
 use crate::shell::disk::chunk;
@@ -227,9 +229,11 @@ impl Worker {
             Ok::<_, IndexError>(())
         })?;
         self.apply.touch();
+        self.unusual.names_changed(now);
         for ((action, _), outcome) in done.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Done { info } => {
+                    self.was_placed(&action.name);
                     if ignore::is_the_file(&action.name) {
                         self.renew_ignored()?;
                     }
@@ -260,10 +264,8 @@ impl Worker {
         if matches!(error, DiskError::Full { .. }) {
             return self.pause(error, now);
         }
-        warn!(folder = %self.setup.name, name = %action.name, %error, "cannot be placed; tried again by itself");
         // Without the name of the file written aside, which is another one at each try.
-        let why = if error.is_full() { "the disk is full".to_owned() } else { error.cause().to_string() };
-        self.problem(format!("cannot write {}: {why}", action.name));
+        self.cannot_place(Notice::Unwritable, &action.name, &unusual::cause(error));
         self.apply.failed(action.name.clone(), now);
     }
 

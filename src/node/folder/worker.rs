@@ -17,12 +17,14 @@ use super::local::Local;
 use super::parked::Parked;
 use super::peers::{self, Peers};
 use super::rules::NOTE_COMPLETE;
+use super::unusual::{self, Unusual};
 use super::{FolderEvent, Said, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::guard::Guard;
 use crate::logic::sync::ignore::Ignored;
 use crate::logic::sync::index::{Index, IndexError, Look, Totals};
+use crate::logic::sync::notices::Kind;
 use crate::logic::sync::outage;
 use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
@@ -99,6 +101,8 @@ pub(super) struct Worker {
     pub(super) removals_since_ms: Option<u64>,
     /// What is not shared.
     pub(super) ignored: Ignored,
+    /// What is unusual about names.
+    pub(super) unusual: Unusual,
     /// The disk is full: nothing is placed before this time.
     pub(super) pause_until_ms: Option<u64>,
     /// When a batch was last taken.
@@ -184,6 +188,7 @@ impl Worker {
             removals_ms: None,
             removals_since_ms: None,
             ignored: Ignored::default(),
+            unusual: Unusual::default(),
             pause_until_ms: None,
             took_ms: 0,
             guard,
@@ -301,7 +306,8 @@ impl Worker {
             Some(until) => (Some(until), None),
             None => (if self.looked { self.apply.wake_ms() } else { None }, ready),
         };
-        [local, plan, self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan]
+        let unusual = if self.looked { self.unusual.wake_ms(now) } else { None };
+        [local, plan, unusual, self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan]
             .into_iter()
             .chain([self.removals_ms.filter(|_| self.pause_until_ms.is_none())])
             .flatten()
@@ -362,7 +368,7 @@ impl Worker {
                         continue;
                     }
                     if let Some(error) = &error {
-                        self.problem(format!("cannot receive {name}: {error}"));
+                        self.cannot_place(Kind::Unwritable, &name, &unusual::cause(error));
                     }
                     self.apply.failed(name, now);
                 }
@@ -429,6 +435,8 @@ impl Worker {
             (self.looked, self.outage_ms) = (true, None);
             self.prune();
         }
+        self.retry_unread(now);
+        self.find_clashes(now)?;
         if self.is_paused(now) {
             return self.finish_turn();
         }
@@ -451,6 +459,11 @@ impl Worker {
     /// How long until the next look at everything: what is not watched is found by looking.
     fn scan_interval(&self) -> u64 {
         if self.is_watched() { self.setup.scan_ms } else { self.setup.scan_ms.min(UNWATCHED_SCAN_MS) }
+    }
+
+    /// Watches a directory that could not be watched; returns whether a look into it follows.
+    pub(super) fn watch_again(&self, dir: &RelPath) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.again(dir.clone()))
     }
 
     fn is_watched(&self) -> bool {
@@ -614,6 +627,8 @@ impl Worker {
             .read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?, look.local_only_count()?)))?;
         let state = if self.pause_until_ms.is_some() {
             State::Held
+        } else if self.all_wait(need.files) && self.ready.is_empty() {
+            State::Held
         } else if need.files > 0 || !self.ready.is_empty() {
             State::Syncing
         } else if !self.local.is_idle() || !self.complete {
@@ -623,6 +638,7 @@ impl Worker {
         } else {
             State::Idle
         };
+        let told = self.tell_unusual(need.files);
         let mut status = lock(&self.status);
         let changed = status.state != state;
         if state == State::Idle
@@ -633,7 +649,8 @@ impl Worker {
         }
         let bursts = self.guard.bursts().map(|(node, burst)| (node, burst.clone())).collect();
         let problem = status.problem.take();
-        *status = Status { state, local, need, local_only, bursts, problem };
+        let notices = told.unwrap_or_else(|| std::mem::take(&mut status.notices));
+        *status = Status { state, local, need, local_only, bursts, problem, notices };
         drop(status);
         if changed {
             self.setup.shared.tell(Event::Folder {

@@ -158,6 +158,11 @@ pub fn info(folder: &Folder, path: &RelPath) -> Result<Option<FileInfo>, DiskErr
     look(folder, &Place::shared(path))
 }
 
+/// Whether something is there that cannot be shared: a socket, pipe, device or another file system.
+pub fn is_special(folder: &Folder, path: &RelPath) -> bool {
+    matches!(folder.disk.look(&Place::shared(path)), Ok(Look::Special | Look::Foreign))
+}
+
 pub(super) fn look(folder: &Folder, place: &Place) -> Result<Option<FileInfo>, DiskError> {
     match folder.disk.look(place) {
         Ok(Look::Plain(info)) => Ok(Some(info)),
@@ -280,7 +285,7 @@ mod tests {
     #[test]
     fn a_tree_deeper_than_any_path_is_reported_and_not_entered() {
         let dir = tempfile::tempdir().expect("a directory");
-        let deep = dir.path().join(vec!["d"; 258].join("/"));
+        let deep = dir.path().join(vec!["d"; 514].join("/"));
         std::fs::create_dir_all(deep).expect("made");
         let folder = Folder::open(dir.path()).expect("opens");
 
@@ -293,7 +298,7 @@ mod tests {
             }
             ControlFlow::Continue(())
         });
-        assert_eq!(entries, 256);
+        assert_eq!(entries, 512);
         assert_eq!(bad, [PathError::TooDeep]);
     }
 
