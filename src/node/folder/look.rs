@@ -54,14 +54,18 @@ impl Worker {
         }
         let (candidates, met) = self.setup.store.read(|index| {
             let (mut candidates, mut all_met) = (Vec::new(), Vec::new());
+            // What is below a directory that is gone was said with it.
+            let mut gone: Option<&RelPath> = None;
             for look in &looks {
                 let mut met = Met::default();
                 match look {
+                    Due::One(path) if gone.is_some_and(|gone| path.starts_with(gone)) => {}
                     Due::Below(start) => {
                         look_below(index, &disk, start, &mut candidates, &mut met)?;
                         all_met.push((start.clone(), met));
                     }
                     Due::One(path) if look_at(index, &disk, path, &mut candidates, &mut met)? => {
+                        gone = Some(path);
                         all_met.push((path.clone(), met));
                     }
                     Due::One(_) => {}

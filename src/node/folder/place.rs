@@ -8,6 +8,7 @@ use super::apply::{Wanted, author_of};
 use super::fetcher::{Arrived, Data, Order};
 use super::unusual;
 use super::worker::{TurnError, Worker};
+use crate::base::path::escape;
 use crate::base::{ContentId, FileInfo, Kind, NodeId, RelPath};
 use crate::logic::sync::fetch::Want;
 use crate::logic::sync::ignore;
@@ -19,7 +20,7 @@ use crate::shell::disk::chunk;
 use crate::shell::disk::commit::{self, CommitOrder, Outcome, Put};
 use crate::shell::disk::stage::{self, Partial, Staged};
 use crate::shell::disk::versions::Sought;
-use crate::shell::disk::{DiskError, Folder, scan};
+use crate::shell::disk::{DiskError, Folder, scan, twins};
 use crate::wire::api::{Change, Event, PathText};
 use crate::wire::batch::What;
 use crate::wire::chunker::chunks_of;
@@ -198,6 +199,15 @@ impl Worker {
         for (action, source) in actions {
             if self.is_paused(now) {
                 break;
+            }
+            // On a disk that takes its name for another's it would go under the other's name, or into the other directory.
+            if action.expected.is_none()
+                && let Ok(Some(twin)) = twins::of(&disk, &action.name)
+            {
+                let why = format!("this disk takes it for {}", escape(&twin));
+                self.cannot_place(Notice::Twin, &action.name, &why);
+                self.apply.failed(action.name, now);
+                continue;
             }
             let (file, list) = match source.map(|(source, list)| (stage(&disk, source), list)) {
                 None => (None, None),
