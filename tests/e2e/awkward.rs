@@ -419,3 +419,60 @@ fn a_file_and_a_directory_change_places() {
     pair.same("and back");
     assert_eq!(fs::read_link(pair.there.join("project/outside")).expect("a link"), Path::new("/etc/hostname"));
 }
+
+/// Files in the wide directory, unless `LANYARD_WIDE` says how many.
+const WIDE: usize = 10_000;
+/// Above that memory grows with the number of names (a guess: the index cache, a batch and a listing many times over).
+const WIDE_KIB_MAX: u64 = 400 * 1024;
+
+#[test]
+fn a_wide_directory_is_shared_and_a_rename_in_it_noticed() {
+    let Some(lab) = Lab::open("awkward wide") else { return };
+    let hosts = hosts(&lab);
+    let pair = Pair::open(&hosts, false);
+    let count = std::env::var("LANYARD_WIDE").ok().and_then(|count| count.parse().ok()).unwrap_or(WIDE);
+    let bound = CONVERGE_MAX * 4 + Duration::from_millis(20) * count as u32;
+    let made = lab.dir().join("made");
+    fs::create_dir(&made).expect("a directory");
+    for number in 0..count {
+        fs::write(made.join(format!("{number:06}.txt")), format!("{number}")).expect("a file");
+    }
+    let copied = {
+        let start = std::time::Instant::now();
+        let copy = std::process::Command::new("cp").arg("-a").arg(&made).arg(lab.dir().join("copy")).status();
+        assert!(copy.is_ok_and(|status| status.success()), "cp -a failed");
+        start.elapsed()
+    };
+    let start = std::time::Instant::now();
+    fs::rename(&made, pair.here.join("wide")).expect("a move");
+    let there = pair.there.join("wide");
+    eventually("all files arrive", bound, || {
+        let arrived = fs::read_dir(&there).map(Iterator::count).unwrap_or(0);
+        if arrived == count { Ok(()) } else { Err(format!("{arrived} of {count}")) }
+    });
+    let shared = start.elapsed();
+    let start = std::time::Instant::now();
+    fs::rename(pair.here.join("wide/000007.txt"), pair.here.join("wide/renamed.txt")).expect("a rename");
+    eventually("the rename arrives", bound, || {
+        is(&there.join("renamed.txt"), "7")?;
+        if there.join("000007.txt").exists() { Err("the old name is there".to_owned()) } else { Ok(()) }
+    });
+    let renamed = start.elapsed();
+    let start = std::time::Instant::now();
+    fs::remove_dir_all(pair.here.join("wide")).expect("a deletion");
+    let kib = [pair.a.resident_kib(), pair.b.resident_kib()];
+    // Held by the guard where it is on: there is nothing to wait for but that it is heard of.
+    eventually("the deletion is heard of", bound, || {
+        let folder = pair.b.folder("Shared");
+        let gone = !there.exists() || folder["state"] == "held";
+        if gone { Ok(()) } else { Err(folder.to_string()) }
+    });
+    println!(
+        "{count} files in one directory: shared in {shared:.1?} (cp -a {copied:.1?}), a rename in it {renamed:.1?}, its \
+         deletion heard of {:.1?}; resident {} and {} MiB",
+        start.elapsed(),
+        kib[0] / 1024,
+        kib[1] / 1024
+    );
+    assert!(kib.iter().all(|kib| *kib < WIDE_KIB_MAX), "{kib:?} KiB resident");
+}
