@@ -3,6 +3,7 @@
 //!
 //! Everything here is a decision over an `Index`; the shells bring what was seen and carry out what is planned.
 
+pub mod clash;
 pub mod conflict;
 
 pub mod fetch;
@@ -11,6 +12,7 @@ pub mod history;
 pub mod ignore;
 pub mod index;
 pub mod local_only;
+pub mod notices;
 pub mod outage;
 pub mod own;
 pub mod reconcile;

@@ -13,15 +13,18 @@ use super::{
 };
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
+use crate::logic::sync::notices::{Kind, Told};
 use crate::shell::{clock, rt};
 use crate::wire::api::{
-    Alert, Amount, Event, Failure, Folder, FolderBrief, FolderState, Left, Member, MeshRef, Peer, Request, Response,
-    Share, Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
+    Alert, Amount, Event, Failure, Folder, FolderBrief, FolderState, Left, Member, MeshRef, Notice, NoticeKind,
+    PathText, Peer, Request, Response, Share, Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
 };
 use crate::wire::statement::Body;
 
 /// How long a leaving node gives its peers to hear of it.
 const FAREWELL_MS: u64 = 1_000;
+/// Names listed of one notice. A guess: a page full.
+const NOTICE_PATHS_MAX: usize = 50;
 
 /// Answers one request.
 pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Response, Failure> {
@@ -252,7 +255,29 @@ pub(super) fn folder(shared: &Shared, id: FolderId) -> Option<Folder> {
         late,
         forked,
         parts: record.place(id).map(|place| place.inside().to_vec()).unwrap_or_default(),
+        notices: running.map(|status| status.notices.iter().map(notice).collect()).unwrap_or_default(),
     })
+}
+
+/// What is unusual about names, as the API shows it.
+fn notice(told: &Told) -> Notice {
+    Notice {
+        kind: match told.kind {
+            Kind::Unreadable => NoticeKind::Unreadable,
+            Kind::Closed => NoticeKind::Closed,
+            Kind::Unwritable => NoticeKind::Unwritable,
+            Kind::Twin => NoticeKind::Twin,
+            Kind::Unnamable => NoticeKind::Unnamable,
+            Kind::Special => NoticeKind::Special,
+            Kind::Clash => NoticeKind::Clash,
+            Kind::Foreign => NoticeKind::Foreign,
+            Kind::Attributes => NoticeKind::Attributes,
+        },
+        what: told.text.clone(),
+        count: told.count,
+        paths: told.paths.iter().take(NOTICE_PATHS_MAX).map(|path| PathText::from_bytes(path)).collect(),
+        hint: told.kind.hint().to_owned(),
+    }
 }
 
 /// A folder's name.

@@ -20,6 +20,7 @@ mod revert;
 mod rules;
 mod serve;
 mod take;
+mod unusual;
 mod worker;
 #[cfg(feature = "archive")]
 mod written;
@@ -37,6 +38,7 @@ use crate::logic::policy::VoidEntry;
 use crate::logic::retention::Retention;
 use crate::logic::sync::guard::{Burst, Stretch};
 use crate::logic::sync::index::{EntryId, IndexError, Totals};
+use crate::logic::sync::notices::Told;
 use crate::logic::sync::selection::Selection;
 use crate::node::Shared;
 use crate::node::audit::Refusal;
@@ -161,6 +163,8 @@ pub(super) struct Status {
     pub(super) bursts: Vec<(NodeId, Burst)>,
     /// What is wrong, for people.
     pub(super) problem: Option<String>,
+    /// What is unusual about names.
+    pub(super) notices: Vec<Told>,
 }
 
 /// What a folder needs to run.
@@ -237,6 +241,7 @@ impl FolderHandle {
             waiting: 0,
             bursts: Vec::new(),
             problem: None,
+            notices: Vec::new(),
         };
         let status = Arc::new(Mutex::new(status));
         setup.shared.mesh.hold(setup.folder, setup.store.clone());

@@ -15,13 +15,14 @@ pub mod real;
 pub mod scan;
 pub mod stage;
 pub mod stream;
+pub mod twins;
 pub mod versions;
 pub mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::base::{FolderId, Kind};
 use primitives::{Disk, Look, Make, Open, Place, leads_out};
@@ -143,6 +144,8 @@ pub struct Folder {
     disk: Arc<dyn Disk>,
     /// Kept versions are dated no earlier, milliseconds since 1970 UTC.
     not_before_ms: Arc<AtomicU64>,
+    /// The disk takes names for one that differ in case or in the form of their letters.
+    folds: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Folder {
@@ -160,7 +163,7 @@ impl Folder {
 
     /// A folder on the given disk; `path` is for messages and for `check_marker`.
     pub fn over(path: &Path, disk: Arc<dyn Disk>) -> Self {
-        Self { path: path.to_path_buf(), disk, not_before_ms: Arc::default() }
+        Self { path: path.to_path_buf(), disk, not_before_ms: Arc::default(), folds: Arc::default() }
     }
 
     /// From now on kept versions are dated no earlier than this, whatever the clock says: one that is behind would let them
@@ -191,7 +194,8 @@ impl Folder {
             Err(error) => return Err(error),
         }
         self.make_own_dir(&stage::tmp())?;
-        Ok(self.make_own_dir(&versions::top())?)
+        self.make_own_dir(&versions::top())?;
+        Ok(twins::probe(self)?)
     }
 
     /// Checks that the folder's path still leads to this directory and that it is marked as `id`.

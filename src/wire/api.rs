@@ -29,8 +29,8 @@ mod verify;
 
 pub use answer::{
     Alert, Amount, Dropped, Folder, FolderBrief, FolderState, Founded, Got, Invitation, InvitationOutcome,
-    InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Peer, Response, Shared, Standing, Started, Status,
-    Stopping, Term, ThisNode, Waited,
+    InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Notice, NoticeKind, Peer, Response, Shared,
+    Standing, Started, Status, Stopping, Term, ThisNode, Waited,
 };
 pub use archive::{
     ArchiveAnswer, ArchiveChecked, ArchivePassword, ArchivePruned, ArchiveStatus, ArchivedFolder, AskArchive,

@@ -38,6 +38,7 @@ fn folder() -> Folder {
         late: Vec::new(),
         forked: Vec::new(),
         parts: Vec::new(),
+        notices: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ mod node;
 mod tree;
 
 mod archive;
+mod awkward;
 mod backup;
 mod bad_input;
 mod browse;

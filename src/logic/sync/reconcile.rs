@@ -115,6 +115,16 @@ pub fn mark(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<()> {
 /// The actions that bring a path and its conflict copies to what its heads say. Where only the knowledge differs
 /// (equal content, newer version) the record is brought up to date at once and no action results.
 pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Action>> {
+    plan_after(index, path, &mut None)
+}
+
+/// The same for names in ascending order, while nothing else changes the index: below `barren`, a name planned before, it is
+/// known that nothing lives. Else each of the directories of a deep tree that goes would look through all below it.
+pub fn plan_after(
+    index: &mut (impl Index + ?Sized),
+    path: &RelPath,
+    barren: &mut Option<RelPath>,
+) -> Result<Vec<Action>> {
     let Some(mut record) = index.path(path)? else { return Ok(Vec::new()) };
     // A change that may not spread is not replaced either. A name that is only a copy is planned with its path.
     if record.local_only || (record.heads.is_empty() && record.disk.is_none()) {
@@ -123,7 +133,11 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
     if let (Some((owner, _)), true) = (record.copy_of.clone(), record.heads.is_empty()) {
         return if owner == *path { Ok(Vec::new()) } else { plan(index, &owner) };
     }
-    let below = !has_live_dir(&record) && lives_below(index, path)?;
+    let is_barren = barren.as_ref().is_some_and(|top| path.starts_with(top));
+    let below = !has_live_dir(&record) && !is_barren && lives_below(index, path)?;
+    if !below && !is_barren && !has_live_dir(&record) {
+        *barren = Some(path.clone());
+    }
     let view = conflict::view(&record, below);
     let (main, version) = match view.main {
         Main::Nothing => (None, tombstone_version(&record)),

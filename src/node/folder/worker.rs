@@ -17,12 +17,14 @@ use super::local::Local;
 use super::parked::Parked;
 use super::peers::{self, Peers};
 use super::rules::NOTE_COMPLETE;
+use super::unusual::{self, Unusual};
 use super::{FolderEvent, Said, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::guard::Guard;
 use crate::logic::sync::ignore::Ignored;
 use crate::logic::sync::index::{Index, IndexError, Look, Totals};
+use crate::logic::sync::notices::Kind;
 use crate::logic::sync::outage;
 use crate::logic::sync::own::{Asking, Waiting};
 use crate::logic::sync::replica;
@@ -108,6 +110,8 @@ pub(super) struct Worker {
     pub(super) removals_since_ms: Option<u64>,
     /// What is not shared.
     pub(super) ignored: Ignored,
+    /// What is unusual about names.
+    pub(super) unusual: Unusual,
     /// The disk is full: nothing is placed before this time.
     pub(super) pause_until_ms: Option<u64>,
     /// When a batch was last taken.
@@ -199,6 +203,7 @@ impl Worker {
             removals_ms: None,
             removals_since_ms: None,
             ignored: Ignored::default(),
+            unusual: Unusual::default(),
             pause_until_ms: None,
             took_ms: 0,
             guard,
@@ -317,7 +322,8 @@ impl Worker {
             None => (if self.looked { self.apply.wake_ms() } else { None }, ready),
         };
         let asking = self.asking.as_ref().and_then(|asking| asking.wake_ms(now));
-        [local, plan, self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan, asking]
+        let unusual = if self.looked { self.unusual.wake_ms(now) } else { None };
+        [local, plan, unusual, self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan, asking]
             .into_iter()
             .chain([self.recall_ms.filter(|at| *at > now)])
             .chain([self.removals_ms.filter(|_| self.pause_until_ms.is_none())])
@@ -385,7 +391,7 @@ impl Worker {
                         continue;
                     }
                     if let Some(error) = &error {
-                        self.problem(format!("cannot receive {name}: {error}"));
+                        self.cannot_place(Kind::Unwritable, &name, &unusual::cause(error));
                     }
                     self.apply.failed(name, now);
                 }
@@ -453,6 +459,8 @@ impl Worker {
             self.waiting = Waiting::default();
             self.prune();
         }
+        self.retry_unread(now);
+        self.find_clashes(now)?;
         if self.is_paused(now) {
             return self.finish_turn();
         }
@@ -475,6 +483,11 @@ impl Worker {
     /// How long until the next look at everything: what is not watched is found by looking.
     fn scan_interval(&self) -> u64 {
         if self.is_watched() { self.setup.scan_ms } else { self.setup.scan_ms.min(UNWATCHED_SCAN_MS) }
+    }
+
+    /// Watches a directory that could not be watched; returns whether a look into it follows.
+    pub(super) fn watch_again(&self, dir: &RelPath) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.again(dir.clone()))
     }
 
     fn is_watched(&self) -> bool {
@@ -622,6 +635,8 @@ impl Worker {
             .read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?, look.local_only_count()?)))?;
         let state = if self.pause_until_ms.is_some() {
             State::Held
+        } else if self.all_wait(need.files) && self.ready.is_empty() {
+            State::Held
         } else if need.files > 0 || !self.ready.is_empty() {
             State::Syncing
         } else if !self.local.is_idle() || !self.complete {
@@ -631,6 +646,7 @@ impl Worker {
         } else {
             State::Idle
         };
+        let told = self.tell_unusual(need.files);
         let mut status = lock(&self.status);
         let changed = status.state != state;
         if state == State::Idle
@@ -642,7 +658,8 @@ impl Worker {
         let bursts = self.guard.bursts().map(|(node, burst)| (node, burst.clone())).collect();
         let problem = status.problem.take();
         let waiting = if self.looked { 0 } else { self.waiting.count() };
-        *status = Status { state, local, need, local_only, waiting, bursts, problem };
+        let notices = told.unwrap_or_else(|| std::mem::take(&mut status.notices));
+        *status = Status { state, local, need, local_only, waiting, bursts, problem, notices };
         drop(status);
         if changed {
             self.setup.shared.tell(Event::Folder {

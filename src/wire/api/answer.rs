@@ -264,6 +264,48 @@ pub struct Folder {
     /// The paths inside that are received here; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PathText>,
+    /// What is unusual about names there, on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
+}
+
+/// Names of a folder that are unusual in the same way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Notice {
+    /// In which way, in a word.
+    pub kind: NoticeKind,
+    /// In a sentence, with the first names.
+    pub what: String,
+    /// How many names are known.
+    pub count: u64,
+    /// The first names.
+    pub paths: Vec<PathText>,
+    /// What helps.
+    pub hint: String,
+}
+
+/// See `Notice`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// Files that cannot be read.
+    Unreadable,
+    /// Directories that cannot be looked into.
+    Closed,
+    /// Changes from elsewhere that cannot be carried out: they wait.
+    Unwritable,
+    /// The same, because this disk takes the name for another's.
+    Twin,
+    /// Names too deep or too long to be shared.
+    Unnamable,
+    /// Pipes, sockets, devices, mounted disks.
+    Special,
+    /// Names that Windows or macOS cannot tell apart.
+    Clash,
+    /// Names that Windows cannot have.
+    Foreign,
+    /// Files whose extended attributes are not all carried.
+    Attributes,
 }
 
 /// A folder in a sentence.
