@@ -21,6 +21,7 @@ mod audit;
 mod client;
 mod completions;
 mod conflicts;
+mod coordinator;
 mod demo;
 mod drop;
 mod events;
@@ -86,6 +87,7 @@ enum Command {
     Rules(rules::Rules),
     Group(group::Group),
     Expel(members::Expel),
+    Coordinator(coordinator::Coordinator),
     Role(members::SetRole),
     Rename(members::Rename),
     Retire(members::Retire),
@@ -144,6 +146,7 @@ pub fn run() -> ExitCode {
         Command::Rules(command) => command.run(context),
         Command::Group(command) => command.run(context),
         Command::Expel(command) => command.run(context),
+        Command::Coordinator(command) => command.run(context),
         Command::Role(command) => command.run(context),
         Command::Rename(command) => command.run(context),
         Command::Retire(command) => command.run(context),

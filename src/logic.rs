@@ -1,8 +1,10 @@
 //! Decisions: no async, clock, entropy, disk or socket; inputs in, outputs back.
 
 pub mod audit;
+pub mod load;
 pub mod pairing;
 pub mod peering;
 pub mod policy;
+pub mod relay;
 pub mod retention;
 pub mod sync;

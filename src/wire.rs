@@ -13,5 +13,6 @@ pub mod hello;
 pub mod message;
 pub mod pairing;
 pub mod recovery;
+pub mod relay;
 pub mod signed;
 pub mod statement;

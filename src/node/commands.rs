@@ -42,6 +42,7 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Rules(ask) => rules::rules(shared, &ask).map(Response::Rules),
         Request::Grant(ask) => rules::grant(shared, ask).await.map(Response::Ruled),
         Request::Revoke(ask) => rules::revoke(shared, ask).await.map(Response::Ruled),
+        Request::Eligible(ask) => rules::eligible(shared, ask).await.map(Response::EligibleSet),
         Request::Expel(ask) => rules::expel(shared, ask).await.map(Response::Expelled),
         Request::Role(ask) => rules::role(shared, ask).await.map(Response::RoleChanged),
         Request::Groups => rules::groups(shared).map(Response::Groups),
@@ -90,6 +91,7 @@ pub(super) fn status(shared: &Shared) -> Status {
                 name: member.name,
                 connected: member.connected,
                 address: member.address,
+                via: member.via,
             })
             .collect(),
         folders: folders(shared),
@@ -168,7 +170,9 @@ fn nodes(shared: &Shared) -> Vec<Member> {
     let record = shared.mesh.record();
     let me = shared.mesh.node();
     let one = |(node, member): (NodeId, &crate::logic::policy::Member)| {
-        let address = shared.address_of(node);
+        let way = shared.way_to(node);
+        let via = way.as_ref().and_then(|way| way.via).map(|relay| shared.name_of(relay));
+        let address = way.map(|way| way.address);
         let contact = record.members.get(&node.to_hex());
         let last_seen = match &address {
             Some(_) => Some(clock::wall_ms()),
@@ -181,6 +185,7 @@ fn nodes(shared: &Shared) -> Vec<Member> {
             this: node == me,
             connected: node == me || address.is_some(),
             address,
+            via,
             last_seen: last_seen.filter(|_| node != me).map(UtcTime::from_ms),
         }
     };

@@ -15,9 +15,10 @@ use crate::logic::policy::{
 };
 use crate::shell::{clock, entropy};
 use crate::wire::api::{
-    ChangeGroup, ChangeRole, ExpelNode, Expelled, Failure, FailureKind, GrantRule, Group, GroupStep, MemberLevel,
-    PathText, RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule,
-    RoleChanged, Rule, Ruled, Rules, RulesOf, Standings, SubjectRef, Thing, Until, UtcTime,
+    ChangeGroup, ChangeRole, EligibleSet, ExpelNode, Expelled, Failure, FailureKind, GrantRule, Group, GroupStep,
+    MemberLevel, PathText, RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges,
+    Reverted, RevokeRule, RoleChanged, Rule, Ruled, Rules, RulesOf, SetEligible, Standings, SubjectRef, Thing, Until,
+    UtcTime,
 };
 use crate::wire::recovery::RecoveryKey;
 use crate::wire::statement::{Body, Grant, Named, Subject};
@@ -112,6 +113,20 @@ pub(super) async fn expel(shared: &Arc<Shared>, ask: ExpelNode) -> Result<Expell
     let what = || format!("cannot remove {}", named.name);
     let id = sign(shared, what, |policy, me| policy::plan_expel(policy, me, node))?;
     Ok(Expelled { node: named.clone(), statement: id.to_hex() })
+}
+
+/// Declares that a node may be coordinator, or may not.
+pub(super) async fn eligible(shared: &Arc<Shared>, ask: SetEligible) -> Result<EligibleSet, Failure> {
+    let _one = shared.changing.lock().await;
+    let policy = commands::must_have_mesh(shared)?;
+    let node = find_node(&policy, &ask.node).map_err(unclear)?;
+    let (named, priority) = (shared.node_ref(Some(&policy), node), ask.priority);
+    if policy.eligible(node) == priority {
+        return Ok(EligibleSet { node: named, priority, statement: None });
+    }
+    let what = || format!("cannot say whether {} may be coordinator", named.name);
+    let id = sign(shared, what, |policy, me| policy::plan_eligible(policy, me, node, priority))?;
+    Ok(EligibleSet { node: named.clone(), priority, statement: Some(id.to_hex()) })
 }
 
 /// Makes a node an admin, or a plain member.

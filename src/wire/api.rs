@@ -42,9 +42,9 @@ pub use past::{
     ResolveConflict, Resolved, RestoreAt, Restored, Versions, VersionsBelow, VersionsOf,
 };
 pub use rules::{
-    ChangeGroup, ChangeRole, ExpelNode, Expelled, FolderRef, GrantRule, Group, GroupStep, MemberLevel, RecoverMesh,
-    Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule, RoleChanged, Rule,
-    Ruled, Rules, RulesOf, Secret, Standings, SubjectRef, Thing, Until,
+    ChangeGroup, ChangeRole, EligibleSet, ExpelNode, Expelled, FolderRef, GrantRule, Group, GroupStep, MemberLevel,
+    RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule,
+    RoleChanged, Rule, Ruled, Rules, RulesOf, Secret, SetEligible, Standings, SubjectRef, Thing, Until,
 };
 pub use text::{PathText, UtcTime};
 pub use verify::{DAMAGED_LISTED_MAX, REPAIR_MS_MAX, Unread, Verified, VerifyFolders};
@@ -89,6 +89,8 @@ pub enum Request {
     Revoke(RevokeRule),
     /// End a node's membership. Answer: `Expelled`.
     Expel(ExpelNode),
+    /// Declare that a node may be coordinator, or may not. Answer: `EligibleSet`.
+    Eligible(SetEligible),
     /// Make a node an admin, or a plain member. Answer: `RoleChanged`.
     Role(ChangeRole),
     /// Every group. Answer: a list of `Group`.
@@ -269,7 +271,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 34] = [
+const ROUTES: [(&str, &str); 35] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -304,6 +306,7 @@ const ROUTES: [(&str, &str); 34] = [
     ("/v1/restore", "POST"),
     ("/v1/conflicts", "POST"),
     ("/v1/conflicts/resolve", "POST"),
+    ("/v1/eligible", "POST"),
 ];
 
 impl Request {
@@ -344,6 +347,7 @@ impl Request {
             Self::Restore(_) => 31,
             Self::Conflicts(_) => 32,
             Self::ResolveConflict(_) => 33,
+            Self::Eligible(_) => 34,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -365,6 +369,7 @@ impl Request {
             Self::Revoke(ask) => serde_json::to_vec(ask),
             Self::Expel(ask) => serde_json::to_vec(ask),
             Self::Role(ask) => serde_json::to_vec(ask),
+            Self::Eligible(ask) => serde_json::to_vec(ask),
             Self::Group(ask) => serde_json::to_vec(ask),
             Self::Rename(ask) => serde_json::to_vec(ask),
             Self::Retire(ask) => serde_json::to_vec(ask),
@@ -411,6 +416,7 @@ impl Request {
             "/v1/revoke" => Self::Revoke(read(path, body)?),
             "/v1/expel" => Self::Expel(read(path, body)?),
             "/v1/role" => Self::Role(read(path, body)?),
+            "/v1/eligible" => Self::Eligible(read(path, body)?),
             "/v1/group" => Self::Group(read(path, body)?),
             "/v1/rename" => Self::Rename(read(path, body)?),
             "/v1/retire" => Self::Retire(read(path, body)?),
@@ -499,6 +505,7 @@ mod tests {
             }),
             Request::Revoke(RevokeRule { subject: "workshop".into(), at: "plans".into() }),
             Request::Expel(ExpelNode { node: "workshop".into() }),
+            Request::Eligible(SetEligible { node: "workshop".into(), priority: Some(300) }),
             Request::Role(ChangeRole { node: "workshop".into(), role: Role::Admin }),
             Request::Groups,
             Request::Group(ChangeGroup {

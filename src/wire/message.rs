@@ -9,6 +9,7 @@ use super::batch::{ENTRIES_MAX, Packed};
 use super::codec::{self, Bytes, DecodeError, List, Text};
 use super::content::{CHUNK_BYTES_MAX, Leaf, Leaves};
 use super::envelope::{Envelope, kind};
+use super::relay::Meeting;
 use super::signed::Signed;
 use super::statement::Frontier;
 use crate::base::{ContentId, DiscoveryKey, FolderId, NodeId, RelPath, StatementId, Writer};
@@ -57,6 +58,8 @@ pub enum Message {
     ContentWant(ContentWant),
     /// Content, or why there is none.
     Content(Content),
+    /// A relay says that a member wants to meet the receiver there.
+    RelayCall(RelayCall),
     /// A kind that a later version gave and that may be ignored.
     Unknown(u16),
 }
@@ -247,8 +250,19 @@ pub enum Answer {
     Absent,
     /// The rules do not permit it.
     Refused,
-    /// Too much at once; ask again later or elsewhere.
-    Busy,
+    /// Too much at once; ask elsewhere, or here again after so many milliseconds.
+    Busy(u32),
+}
+
+/// See `Message::RelayCall`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelayCall {
+    /// Which meeting to name when coming.
+    pub meeting: Meeting,
+    /// Who wants to meet the receiver; proven only by TLS with it, inside.
+    pub from: NodeId,
+    /// What the link between the two is for.
+    pub purpose: Purpose,
 }
 
 impl Message {
@@ -271,6 +285,7 @@ impl Message {
             Self::Applied(m) => (kind::APPLIED, codec::encode(m)),
             Self::ContentWant(m) => (kind::CONTENT_WANT, codec::encode(m)),
             Self::Content(m) => (kind::CONTENT, codec::encode(m)),
+            Self::RelayCall(m) => (kind::RELAY_CALL, codec::encode(m)),
             Self::Unknown(kind) => return Envelope::seal(*kind, false, &[]),
         };
         Envelope::seal(kind, is_critical(kind), &body)
@@ -299,6 +314,7 @@ impl Message {
             kind::APPLIED => take(body).map(Self::Applied),
             kind::CONTENT_WANT => take(body).map(Self::ContentWant),
             kind::CONTENT => take(body).map(Self::Content),
+            kind::RELAY_CALL => take(body).map(Self::RelayCall),
             unknown if critical => return Err(DecodeError::UnknownKind(unknown)),
             unknown => return Ok(Self::Unknown(unknown)),
         }?;
@@ -308,5 +324,5 @@ impl Message {
 
 /// Whether a node that does not know this kind must end the link instead of passing over it.
 fn is_critical(kind: u16) -> bool {
-    kind != kind::ADDRESSES
+    !matches!(kind, kind::ADDRESSES | kind::RELAY_CALL)
 }

@@ -21,6 +21,7 @@ const COMMANDS: [&str; 31] = [
     "rules",
     "group",
     "expel",
+    "coordinator",
     "role",
     "rename",
     "retire",

@@ -28,6 +28,11 @@ const SMALL_MAX: usize = 2048;
 const SILENCE_MS_MAX: u64 = 30_000;
 /// How long a peer that lacked a content is not asked for it again.
 const LACK_MS: u64 = 2_000;
+/// How soon a busy peer is asked again at the earliest and the latest, whatever it says. A guess: not a storm of
+/// requests, and no longer than a person would wait.
+const BUSY_MS_MIN: u64 = 50;
+/// See `BUSY_MS_MIN`.
+const BUSY_MS_MAX: u64 = 10_000;
 
 /// One content to get.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,8 +68,13 @@ pub struct Request {
 /// Why a request brought nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
-    /// The peer has it not, or not yet, or is too busy.
+    /// The peer has it not, or not yet.
     Lacks,
+    /// The peer has too much to do; it can be asked again after so long, others at once.
+    Busy {
+        /// As the peer said.
+        retry_ms: u32,
+    },
     /// The peer sent wrong bytes.
     Wrong,
 }
@@ -254,6 +264,7 @@ impl Fetch {
         if let Some(peer) = self.peers.get_mut(&peer) {
             let until = match why {
                 Failure::Lacks => now_ms + LACK_MS,
+                Failure::Busy { retry_ms } => now_ms + u64::from(retry_ms).clamp(BUSY_MS_MIN, BUSY_MS_MAX),
                 Failure::Wrong => u64::MAX,
             };
             peer.lacks.insert(content, until);
@@ -440,6 +451,22 @@ mod tests {
         assert_ne!(first.peer, second.peer);
         assert_eq!(fetch.arrived(second.number), Some(want(1, 100)));
         assert!(fetch.is_idle() && fetch.is_quiet());
+    }
+
+    #[test]
+    fn a_busy_peer_is_asked_again_when_it_said_and_others_at_once() {
+        let mut fetch = Fetch::default();
+        fetch.peer_up(A);
+        fetch.want(want(1, 100));
+        let first = fetch.next_requests(0).remove(0);
+        fetch.failed(first.number, Failure::Busy { retry_ms: 700 }, 0);
+        assert_eq!((fetch.next_requests(699).len(), fetch.wake_ms()), (0, Some(700)));
+        let again = fetch.next_requests(700).remove(0);
+        assert_eq!(again.peer, A);
+        fetch.failed(again.number, Failure::Busy { retry_ms: u32::MAX }, 700);
+        assert_eq!(fetch.wake_ms(), Some(700 + BUSY_MS_MAX), "no peer can put it off for long");
+        fetch.peer_up(B);
+        assert_eq!(fetch.next_requests(701).remove(0).peer, B);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered, Reinstated,
-    Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
+    AuditEntry, Conflicts, Decided, EligibleSet, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText,
+    Recovered, Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime,
+    Verified, Versions,
 };
 use crate::base::{Level, Role};
 
@@ -42,6 +43,8 @@ pub enum Response {
     Ruled(Ruled),
     /// To `Request::Expel`.
     Expelled(Expelled),
+    /// To `Request::Eligible`.
+    EligibleSet(EligibleSet),
     /// To `Request::Role`.
     RoleChanged(RoleChanged),
     /// To `Request::Groups`.
@@ -170,6 +173,9 @@ pub struct Peer {
     pub connected: bool,
     /// `HOST:PORT` of the link, or the last known one.
     pub address: Option<String>,
+    /// Name of the relay through which it is connected; null where it is reached directly.
+    #[serde(default)]
+    pub via: Option<String>,
 }
 
 /// A member, for `Request::Nodes`; this node too.
@@ -187,6 +193,9 @@ pub struct Member {
     pub connected: bool,
     /// `HOST:PORT` of the link, or the last known one.
     pub address: Option<String>,
+    /// Name of the relay through which it is connected; null where it is reached directly.
+    #[serde(default)]
+    pub via: Option<String>,
     /// When it was last connected; null where it never was, and for this node.
     pub last_seen: Option<UtcTime>,
 }

@@ -59,6 +59,16 @@ pub struct ExpelNode {
     pub node: String,
 }
 
+/// See `Request::Eligible`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetEligible {
+    /// Name or id of the node.
+    pub node: String,
+    /// Higher is preferred; null: it may not be coordinator any more.
+    pub priority: Option<u16>,
+}
+
 /// See `Request::Role`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -279,6 +289,17 @@ pub struct Expelled {
     pub node: NodeRef,
     /// The statement, in hexadecimal.
     pub statement: String,
+}
+
+/// Answer to `Request::Eligible`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EligibleSet {
+    /// Who.
+    pub node: NodeRef,
+    /// With which priority; null: not eligible.
+    pub priority: Option<u16>,
+    /// The statement, in hexadecimal; null if it was so already.
+    pub statement: Option<String>,
 }
 
 /// Answer to `Request::Role`.
