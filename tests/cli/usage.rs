@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::node::{Node, below, finish, lanyard, run};
 
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 32] = [
     "up",
     "status",
     "nodes",

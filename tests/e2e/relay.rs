@@ -2,14 +2,24 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lanyard::base::{DiscoveryKey, NodeId};
+use lanyard::shell::keystore::Keystore;
+use lanyard::shell::net::link::Limits;
+use lanyard::shell::net::{DialError, Dialler, KeyRing, LinkId};
+use lanyard::shell::rt;
+use lanyard::wire::codec::Text;
+use lanyard::wire::message::{Hello, Message, Purpose, RelayCall};
+use lanyard::wire::relay::{Answer, Meeting};
 use rustix::net::{self, AddressFamily, RecvFlags, SocketType};
 use serde_json::Value;
 
-use crate::lab::{Host, Lab, eventually};
+use crate::lab::{Host, Lab, eventually, finish};
 use crate::node::{CONVERGE_MAX, Node};
 
 /// What the secret file says, over and over: a search in what was captured finds any part of it.
@@ -117,7 +127,6 @@ fn office<'lab>(hosts: &'lab [Host<'lab>]) -> Vec<Node<'lab>> {
     }
     let (a, others) = nodes.split_first().expect("some");
     a.lanyard(&["grant", "everyone", "Shared", "none"]).ok();
-    a.lanyard(&["grant", "front-desk", "Shared", "manage"]).ok();
     for node in others {
         a.admit(node, &[]);
     }
@@ -131,13 +140,9 @@ fn office<'lab>(hosts: &'lab [Host<'lab>]) -> Vec<Node<'lab>> {
         let others: Vec<&Node<'_>> = all.iter().copied().filter(|other| other.name != node.name).collect();
         eventually("all are connected", CONVERGE_MAX, || node.sees(&others));
     }
-    let b = &nodes[1];
-    fs::create_dir_all(b.path("Shared")).expect("a directory");
-    let there = b.path("Shared").display().to_string();
-    eventually("the workshop may receive it", CONVERGE_MAX, || {
-        let outcome = b.lanyard(&["get", "Shared", &there]);
-        let has = !b.folder("Shared")["path"].is_null();
-        if outcome.code == 0 || has { Ok(()) } else { Err(outcome.to_string()) }
+    eventually("the workshop receives it", CONVERGE_MAX, || {
+        let folder = nodes[1].folder("Shared");
+        if folder["path"].is_string() { Ok(()) } else { Err(folder.to_string()) }
     });
     nodes
 }
@@ -157,9 +162,11 @@ fn two_that_are_cut_off_from_each_other_share_through_a_relay_that_may_read_noth
     travels(&here, &there, "before", b"directly");
     assert!(connected(a, b, None).is_ok());
 
+    let cut = Instant::now();
     lab.partition(&hosts[0], &hosts[1]);
     let capture = Capture::start(&hosts[2], &lab.dir().join("capture"));
     eventually("they meet at the server", CONVERGE_MAX, || connected(a, b, Some(c)));
+    println!("cut off from each other, they met at the relay after {} ms", cut.elapsed().as_millis());
     // Small ones travel on the control link, the large one on a link of its own; both go through the relay.
     let small = SECRET.repeat(100);
     let large = SECRET.repeat(200_000);
@@ -179,8 +186,13 @@ fn two_that_are_cut_off_from_each_other_share_through_a_relay_that_may_read_noth
     assert!(!contains(&bytes, &SECRET.as_bytes()[..12]), "the relay saw a content");
     drop(capture);
 
+    let healed = Instant::now();
     lab.heal();
+    // What is on its way while they move arrives, too.
+    let moving = SECRET.repeat(400_000);
+    travels(&here, &there, "moving", moving.as_bytes());
     eventually("they move to the direct way", CONVERGE_MAX * 2, || connected(a, b, None));
+    println!("the direct way was open, they used it after {} ms", healed.elapsed().as_millis());
     travels(&there, &here, "after", b"directly again");
     eventually("the relay is left", CONVERGE_MAX, || {
         let log = c.log_text();
@@ -199,10 +211,12 @@ fn when_the_relay_dies_another_one_takes_its_place() {
     eventually("they meet at the preferred one", CONVERGE_MAX, || connected(&nodes[0], &nodes[1], Some(&nodes[2])));
     travels(&here, &there, "through the first", b"first");
 
+    let killed = Instant::now();
     nodes[2].kill9();
 
     fs::write(here.join("meanwhile"), b"nobody relays").expect("a file");
     eventually("they meet at the other", CONVERGE_MAX, || connected(&nodes[0], &nodes[1], Some(&nodes[3])));
+    println!("their relay was killed, they met at the next after {} ms", killed.elapsed().as_millis());
     travels(&there, &here, "through the second", b"second");
     assert_eq!(fs::read(there.join("meanwhile")).expect("it travelled, too"), b"nobody relays");
 
@@ -212,4 +226,97 @@ fn when_the_relay_dies_another_one_takes_its_place() {
         let seen = seen(&nodes[0], &nodes[1]);
         if seen["connected"] == false { Ok(()) } else { Err(seen.to_string()) }
     });
+}
+
+/// A member that wants of a relay what it must not get. It is a real member with a real key; only its program is not ours.
+#[test]
+fn the_hand_at_the_relay() {
+    // Not a test by itself: nothing to do unless another test started this program.
+    let Ok(task) = std::env::var("LANYARD_RELAY_HAND") else { return };
+    let task: Value = serde_json::from_str(&task).expect("JSON");
+    let text = |key: &str| task[key].as_str().unwrap_or_else(|| panic!("no {key}")).to_owned();
+    let id = |key: &str| NodeId::from_text(&text(key)).expect("an id");
+    let at = |key: &str| text(key).parse::<SocketAddr>().expect("an address");
+    let state = PathBuf::from(text("home")).join("state");
+    let key = Keystore::open(&state.join("key")).expect("the member's key").key().clone();
+    let record: Value = serde_json::from_slice(&fs::read(state.join("node.json")).expect("its record")).expect("JSON");
+    let discovery = record["mesh"]["keys"].as_array().expect("keys").iter().map(|key| {
+        let hex = key["key"].as_str().expect("a key").as_bytes();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex");
+        DiscoveryKey(hex.chunks(2).map(byte).collect::<Vec<_>>().try_into().expect("32 bytes"))
+    });
+    let door = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = door.local_addr().expect("its address").port();
+    let hello = Hello { software: Text::truncated("hostile"), purpose: Purpose::Control, run: 66, port };
+    let me = NodeId(key.verifying_key().to_bytes());
+    let dialler = Dialler { key, ring: KeyRing::new(discovery.collect()), is_member: Arc::new(|_| true), hello };
+    let (server, front) = (id("server"), id("front"));
+
+    // Neither itself, nor the relay, nor a stranger; nor anybody where no admin allowed it; nor a meeting that is not.
+    for (relay, addr, to) in [
+        (server, at("server_at"), me),
+        (server, at("server_at"), server),
+        (server, at("server_at"), NodeId([9; 32])),
+        (front, at("front_at"), server),
+    ] {
+        let answer = rt::block_on(dialler.dial_through(addr, relay, to, Purpose::Control)).expect_err("refused");
+        assert!(matches!(answer, DialError::Relay { answer: Answer::Refused, .. }), "{to:?}: {answer:?}");
+    }
+    let guessed = rt::block_on(dialler.meet(at("server_at"), server, Meeting([7; 16]))).expect_err("refused");
+    assert!(matches!(guessed, DialError::Relay { answer: Answer::Refused, .. }), "{guessed:?}");
+
+    // A crowd of one: beyond what a pair may have all are sent away with a time.
+    let asking: Vec<_> = (0..12)
+        .map(|_| {
+            let (dialler, addr) = (dialler.clone(), at("server_at"));
+            rt::spawn(async move { dialler.dial_through(addr, server, front, Purpose::Bulk).await })
+        })
+        .collect();
+    let answers: Vec<_> = asking.into_iter().map(rt::block_on).collect();
+    let busy = |answer: &&Result<_, _>| match answer {
+        Err(DialError::Relay { answer: Answer::Busy(retry_ms), .. }) => *retry_ms >= 500,
+        _ => false,
+    };
+    let (made, busy) = (answers.iter().filter(|answer| answer.is_ok()).count(), answers.iter().filter(busy).count());
+    assert!(made <= 2 && busy >= 6, "{made} made, {busy} of 12 told to come later");
+    drop(answers);
+
+    // Who may not relay calls others to a meeting: nobody comes.
+    let link = rt::block_on(dialler.dial(at("front_at"), Some(front), Purpose::Control)).expect("a link");
+    let (sender, incoming) = async_channel::bounded(1024);
+    let link = link.start(LinkId(1), Limits::of(Purpose::Control), sender);
+    for n in 0..50 {
+        let call = RelayCall { meeting: Meeting([n; 16]), from: server, purpose: Purpose::Control };
+        rt::block_on(link.send(Message::RelayCall(call))).expect("open");
+    }
+    door.set_nonblocking(true).expect("a socket");
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert!(door.accept().is_err(), "it came");
+        let _ = rt::block_on(rt::timeout(Duration::from_millis(50), incoming.recv()));
+    }
+    assert!(!link.is_closed(), "and it is no reason to end the link");
+}
+
+#[test]
+fn a_hostile_member_gets_nothing_of_a_relay_and_the_others_go_on() {
+    let Some(lab) = Lab::open("hostile at the relay") else { return };
+    let hosts = [lab.host(), lab.host(), lab.host()];
+    let mut nodes = office(&hosts);
+    nodes[1].stop();
+    let at = |host: &Host<'_>| format!("{}:47474", host.address());
+    let task = serde_json::json!({
+        "home": nodes[1].home(), "front": nodes[0].id(), "front_at": at(&hosts[0]),
+        "server": nodes[2].id(), "server_at": at(&hosts[2]),
+    });
+    let program = std::env::current_exe().expect("this program has a path").display().to_string();
+    let mut hand = hosts[1].bounded(Duration::from_secs(90), &program);
+    hand.args(["--exact", "relay::the_hand_at_the_relay", "--nocapture"]).env("LANYARD_RELAY_HAND", task.to_string());
+    finish(hand, "the hand at the relay").ok();
+
+    nodes[0].must_be_alive();
+    nodes[2].must_be_alive();
+    nodes[1].up(&[]);
+    lab.partition(&hosts[0], &hosts[1]);
+    eventually("the honest one is relayed", CONVERGE_MAX, || connected(&nodes[0], &nodes[1], Some(&nodes[2])));
 }
