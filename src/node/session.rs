@@ -345,7 +345,10 @@ impl Session {
                     let shared = shared.clone();
                     rt::spawn_blocking(move || answer(&shared, peer, rest)).await
                 }
-                Err(retry_ms) => (busy(&rest, retry_ms), Vec::new()),
+                Err(retry_ms) => {
+                    debug!(peer = %peer.short(), requests = rest.len(), retry_ms, "too many read at once");
+                    (busy(&rest, retry_ms), Vec::new())
+                }
             };
             rest = left;
             for message in answers {
