@@ -22,13 +22,15 @@ use crate::wire::relay::{Answer, Ask, Meeting, Message};
 
 /// Connections of members that have not said yet what they want. A guess: all of a large office at once.
 const OPENING_MAX: usize = 64;
+/// Of one member: as many as may come to meetings at once.
+const OPENING_OF_ONE_MAX: usize = COMING_MAX;
 /// Meetings to which this node comes at once. As many as it may be asked for by one relay, and some.
 const COMING_MAX: usize = 24;
 
 /// What the main loop is told about relays.
 pub(super) enum Event {
     /// A member said what it wants of this relay; `None`: it did not.
-    Opened(Option<(RelayStream, Message)>),
+    Opened(NodeId, Option<(RelayStream, Message)>),
     /// Callers may have waited too long.
     Tick,
     /// Two joined connections have ended.
@@ -53,7 +55,7 @@ pub(super) struct Relaying {
     /// A joined connection ends when its sender is dropped.
     joined: BTreeMap<JoinId, Sender<()>>,
     pace: Arc<Mutex<Pace>>,
-    opening: usize,
+    opening: BTreeMap<NodeId, usize>,
     coming: usize,
     own: Sender<running::Event>,
 }
@@ -73,7 +75,7 @@ impl Relaying {
             callers: BTreeMap::new(),
             joined: BTreeMap::new(),
             pace: Arc::new(Mutex::new(Pace::new(config.bulk_mib_s << 20))),
-            opening: 0,
+            opening: BTreeMap::new(),
             coming: 0,
             own,
         }
@@ -81,21 +83,24 @@ impl Relaying {
 
     /// A member has connected as to a relay.
     pub(super) fn opened(&mut self, mut stream: RelayStream) {
-        if self.opening >= OPENING_MAX {
-            debug!(peer = %stream.peer.short(), "too many members want something of this relay at once");
+        let peer = stream.peer;
+        let all: usize = self.opening.values().sum();
+        let of_one = self.opening.entry(peer).or_default();
+        if all >= OPENING_MAX || *of_one >= OPENING_OF_ONE_MAX {
+            debug!(peer = %peer.short(), "too many want something of this relay at once");
             return;
         }
-        self.opening += 1;
+        *of_one += 1;
         let own = self.own.clone();
         rt::spawn(async move {
             let said = match stream.first().await {
                 Ok(said) => Some((stream, said)),
                 Err(error) => {
-                    debug!(peer = %stream.peer.short(), %error, "said nothing to this relay");
+                    debug!(peer = %peer.short(), %error, "said nothing to this relay");
                     None
                 }
             };
-            let _ = own.send(running::Event::Relay(Event::Opened(said))).await;
+            let _ = own.send(running::Event::Relay(Event::Opened(peer, said))).await;
         });
     }
 
@@ -103,8 +108,11 @@ impl Relaying {
     pub(super) fn handle(&mut self, event: Event, standing: &Standing<'_>) -> Vec<Call> {
         let mut out = Vec::new();
         match event {
-            Event::Opened(said) => {
-                self.opening -= 1;
+            Event::Opened(peer, said) => {
+                if let Some(of_one) = self.opening.get_mut(&peer) {
+                    *of_one -= 1;
+                }
+                self.opening.retain(|_, of_one| *of_one > 0);
                 match said {
                     Some((stream, Message::Ask(ask))) => self.asked(stream, ask, standing, &mut out),
                     Some((stream, Message::Meet(meeting))) => return self.met(stream, meeting, standing),
