@@ -2,9 +2,11 @@
 
 pub mod archive;
 pub mod audit;
+pub mod load;
 pub mod office;
 pub mod pairing;
 pub mod peering;
 pub mod policy;
+pub mod relay;
 pub mod retention;
 pub mod sync;

@@ -21,8 +21,10 @@ mod office;
 mod pairing;
 mod past;
 pub mod places;
+mod reads;
 mod receiving;
 mod record;
+mod relay;
 mod restore;
 mod rules;
 mod running;
@@ -54,6 +56,15 @@ const SLOT_SHIFT: u32 = 48;
 /// Alerts kept for `status`. A guess: more than a person reads.
 const ALERTS_MAX: usize = 20;
 
+/// How a member is connected.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Way {
+    /// `HOST:PORT` of the connection.
+    address: String,
+    /// The relay that is there, where the member cannot be reached directly.
+    via: Option<NodeId>,
+}
+
 /// What all parts of a node share.
 struct Shared {
     mesh: MeshHandle,
@@ -64,7 +75,9 @@ struct Shared {
     /// The port on which this node listens.
     port: u16,
     folders: Mutex<BTreeMap<FolderId, (u16, FolderHandle)>>,
-    connected: Mutex<BTreeMap<NodeId, String>>,
+    connected: Mutex<BTreeMap<NodeId, Way>>,
+    /// Who is answered when contents are asked for.
+    reads: reads::Reads,
     alerts: Mutex<Vec<Alert>>,
     /// What the others said of themselves.
     desk: office::Desk,
@@ -103,6 +116,11 @@ impl Shared {
         let _ = self.to_loop.send(running::Event::Told(by, addresses)).await;
     }
 
+    /// A relay calls this node to a meeting.
+    async fn called(&self, relay: NodeId, call: crate::wire::message::RelayCall) {
+        let _ = self.to_loop.send(running::Event::Relay(relay::Event::Called(relay, call))).await;
+    }
+
     /// A name for a node: its name in the mesh, or the short form of its id.
     fn name_of(&self, node: NodeId) -> String {
         let policy = self.mesh.policy();
@@ -110,8 +128,8 @@ impl Shared {
         name.unwrap_or_else(|| node.short())
     }
 
-    /// Where a member is connected, if it is.
-    fn address_of(&self, node: NodeId) -> Option<String> {
+    /// How a member is connected, if it is.
+    fn way_to(&self, node: NodeId) -> Option<Way> {
         lock(&self.connected).get(&node).cloned()
     }
 

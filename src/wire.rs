@@ -13,6 +13,7 @@ pub mod hello;
 pub mod message;
 pub mod pairing;
 pub mod recovery;
+pub mod relay;
 pub mod report;
 pub mod signed;
 pub mod statement;

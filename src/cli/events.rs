@@ -36,6 +36,9 @@ impl Events {
 /// An event in a sentence.
 fn words(event: &Event) -> String {
     match event {
+        Event::PeerConnected { name, via: Some(relay), .. } => {
+            format!("{} is connected through {}", plain(name), plain(relay))
+        }
         Event::PeerConnected { name, address, .. } => format!("{} is connected at {}", plain(name), plain(address)),
         Event::PeerDisconnected { name, why, .. } => format!("{} is away: {}", plain(name), plain(why)),
         Event::Admitted { name, role, .. } => format!("{} has joined, as {role}", plain(name)),

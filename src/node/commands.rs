@@ -118,6 +118,7 @@ pub(super) fn status(shared: &Shared) -> Status {
                 name: member.name,
                 connected: member.connected,
                 address: member.address,
+                via: member.via,
             })
             .collect(),
         folders: folders(shared),
@@ -197,7 +198,9 @@ pub(super) fn nodes(shared: &Shared) -> Vec<Member> {
     let record = shared.mesh.record();
     let me = shared.mesh.node();
     let one = |(node, member): (NodeId, &crate::logic::policy::Member)| {
-        let address = shared.address_of(node);
+        let way = shared.way_to(node);
+        let via = way.as_ref().and_then(|way| way.via).map(|relay| shared.name_of(relay));
+        let address = way.map(|way| way.address);
         let contact = record.members.get(&node.to_hex());
         let last_seen = match &address {
             Some(_) => Some(clock::wall_ms()),
@@ -210,6 +213,7 @@ pub(super) fn nodes(shared: &Shared) -> Vec<Member> {
             this: node == me,
             connected: node == me || address.is_some(),
             address,
+            via,
             last_seen: last_seen.filter(|_| node != me).map(UtcTime::from_ms),
         }
     };

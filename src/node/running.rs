@@ -20,8 +20,9 @@ use super::config::Options;
 use super::mesh::{Change, MeshHandle, record_path};
 use super::places::Scope;
 use super::record::Record;
+use super::relay::{self, Relaying, Standing};
 use super::session::{INCOMING_MAX, Order, Orders, Session};
-use super::{Shared, archive, commands, pairing, reasons, sharing};
+use super::{Shared, Way, archive, commands, pairing, reasons, sharing};
 use crate::base::NodeId;
 use crate::logic::peering::runs::Runs;
 use crate::logic::peering::{self, Output, Peering, Settings, Up};
@@ -35,6 +36,7 @@ use crate::shell::{clock, entropy, rt};
 use crate::wire::api::{self, Deed, Failure, Started};
 use crate::wire::codec::Text;
 use crate::wire::message::{Address, Bye, Hello, Purpose};
+use crate::wire::relay::Answer;
 
 /// Events that wait for the loop.
 const EVENTS_MAX: usize = 256;
@@ -57,6 +59,7 @@ pub(crate) enum Event {
     Turned(Turned),
     Dialled(peering::DialId, Box<Result<Link, DialError>>),
     LinkEnded(LinkId, String),
+    Relay(relay::Event),
     Mdns(mdns::Event),
     Mesh(Change),
     Network(Changed),
@@ -79,6 +82,7 @@ struct Running {
     dialler: Dialler,
     listener: Listener,
     mdns: Option<mdns::Mdns>,
+    relaying: Relaying,
     sessions: BTreeMap<LinkId, OneLink>,
     links_made: u64,
     /// How often a link was declared the one to send on.
@@ -105,6 +109,7 @@ struct OneLink {
     purpose: Purpose,
     peer: NodeId,
     remote: SocketAddr,
+    via: Option<NodeId>,
 }
 
 /// Runs a node until it is told to stop, by a signal or over its API.
@@ -178,6 +183,7 @@ async fn start(options: Options) -> Result<(), Failure> {
     let shared = Arc::new(Shared {
         mesh,
         bus: bus.clone(),
+        reads: super::reads::Reads::new(config.limits.reads as usize),
         audit,
         config,
         places,
@@ -215,6 +221,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         dialler,
         listener,
         mdns,
+        relaying: Relaying::new(&shared.config.relay, own.clone()),
         sessions: BTreeMap::new(),
         links_made: 0,
         turns: 0,
@@ -359,7 +366,7 @@ impl Running {
     async fn begin(&mut self) {
         let now = clock::boottime_ms();
         let mut out = Vec::new();
-        self.peering.handle_members(now, self.members(), &mut out);
+        self.members_changed(&mut out);
         self.own_addresses(&mut out);
         self.expiry_ms = self.next_expiry(clock::wall_ms());
         self.report();
@@ -449,6 +456,8 @@ impl Running {
                 });
             }
             Event::Inbound(Inbound::Link(link)) => self.link_up(link, None, &mut out),
+            Event::Inbound(Inbound::Relay(stream)) => self.relaying.opened(stream),
+            Event::Relay(event) => self.relay(event),
             Event::Turned(refused) => {
                 let mut refusal = Refusal::new(Deed::Connect, "tried to connect", refused.why).address(refused.from);
                 if let Some(node) = refused.node {
@@ -461,6 +470,9 @@ impl Running {
                 Ok(link) => self.link_up(link, Some(dial), &mut out),
                 Err(error) => {
                     debug!(error = %reasons(&error).join(": "), "not reached");
+                    if let DialError::Relay { relay, answer: Answer::Busy(retry_ms) } = error {
+                        self.peering.handle_relay_busy(now, relay, retry_ms);
+                    }
                     self.peering.handle_dial_failed(now, dial, &mut out);
                 }
             },
@@ -497,7 +509,7 @@ impl Running {
             Event::Folders => self.order(|_| Order::Folders),
             Event::Dropped(folder) => self.order(|_| Order::Dropped(folder)),
             Event::Joined(inviter) => {
-                self.peering.handle_members(now, self.members(), &mut out);
+                self.members_changed(&mut out);
                 let record = self.shared.mesh.record();
                 let contact = record.members.get(&inviter.to_hex());
                 for addr in contact.iter().flat_map(|c| &c.addresses).filter_map(|addr| addr.parse().ok()) {
@@ -520,9 +532,7 @@ impl Running {
         match change {
             Change::Statements(taken) => {
                 self.order(|_| Order::News(taken.clone()));
-                let members = self.members();
-                self.runs.handle_members(&members);
-                self.peering.handle_members(clock::boottime_ms(), members, out);
+                self.members_changed(out);
                 if let Err(error) = self.shared.mesh.rotate_key() {
                     warn!(error = %reasons(&error).join(": "), "the discovery key could not be changed");
                 }
@@ -546,7 +556,7 @@ impl Running {
                 self.order(|link| if link.peer == peer { Order::Ask } else { Order::News(Vec::new()) })
             }
             Change::Key => {
-                self.peering.handle_members(clock::boottime_ms(), self.members(), out);
+                self.members_changed(out);
                 self.order(|_| Order::Key);
                 if let Some(mdns) = &self.mdns {
                     mdns.keys_changed().await;
@@ -555,9 +565,44 @@ impl Running {
         }
     }
 
-    fn members(&self) -> std::collections::BTreeSet<NodeId> {
-        let policy = self.shared.mesh.policy();
-        policy.map(|policy| policy.members().map(|(node, _)| node).collect()).unwrap_or_default()
+    /// The members, and who of them may relay.
+    fn members_changed(&mut self, out: &mut Vec<Output>) {
+        let (now, policy) = (clock::boottime_ms(), self.shared.mesh.policy());
+        let members = policy.iter().flat_map(|policy| policy.members()).map(|(node, _)| node).collect();
+        self.runs.handle_members(&members);
+        self.peering.handle_members(now, members, out);
+        let relays = policy.map(|policy| relay::relays(&policy)).unwrap_or_default();
+        self.peering.handle_relays(now, relays, out);
+        let linked = |node| self.peering.direct(node).is_some();
+        self.relaying.rules(&Standing { shared: &self.shared, linked: &linked });
+    }
+
+    fn relay(&mut self, event: relay::Event) {
+        if let relay::Event::Called(relay, call) = event {
+            // The address is that of this node's own link to the relay, never one that somebody tells.
+            if let Some(addr) = self.peering.direct(relay)
+                && self.relaying.comes(relay, &call, &self.shared)
+            {
+                let (dialler, own) = (self.dialler.clone(), self.own.clone());
+                let guests = self.listener.guests();
+                rt::spawn(async move {
+                    match dialler.meet(addr, relay, call.meeting).await {
+                        Ok(tunnel) => guests.welcome(tunnel, call.from).await,
+                        Err(error) => debug!(error = %reasons(&error).join(": "), "did not come to a meeting"),
+                    }
+                    let _ = own.send(Event::Relay(relay::Event::Came)).await;
+                });
+            }
+            return;
+        }
+        let linked = |node| self.peering.direct(node).is_some();
+        let standing = Standing { shared: &self.shared, linked: &linked };
+        for relay::Call { to, call } in self.relaying.handle(event, &standing) {
+            let link = self.peering.link(to, Purpose::Control).and_then(|link| self.sessions.get(&LinkId(link.0)));
+            if link.is_none_or(|link| link.orders.try_send(Order::Call(call)).is_err()) {
+                self.relaying.call_failed(call.meeting, &standing);
+            }
+        }
     }
 
     fn own_addresses(&mut self, out: &mut Vec<Output>) {
@@ -574,15 +619,15 @@ impl Running {
     fn link_up(&mut self, link: Link, dial: Option<peering::DialId>, out: &mut Vec<Output>) {
         self.links_made += 1;
         let id = LinkId(self.links_made);
-        let (peer, purpose, remote) = (link.peer, link.hello.purpose, link.remote);
-        let up =
-            Up { link: peering::LinkId(id.0), peer, purpose, run: link.hello.run, dial, remote, port: link.hello.port };
+        let (peer, purpose, remote, via) = (link.peer, link.hello.purpose, link.remote, link.via);
+        let (run, port) = (link.hello.run, link.hello.port);
         if purpose == Purpose::Control
             && self.shared.mesh.is_member(peer)
-            && let Some(places) = self.runs.handle_link_up(peer, up.run, remote.ip())
+            && let Some(places) = self.runs.handle_link_up(peer, run, remote.ip())
         {
             self.shared.run_twice(peer, places);
         }
+        let up = Up { link: peering::LinkId(id.0), peer, purpose, run, dial, via, remote, port };
         let (incoming, received) = async_channel::bounded(INCOMING_MAX);
         let (orders, ordered) = async_channel::bounded(64);
         let sender = link.start(id, Limits::of(purpose), incoming);
@@ -593,7 +638,7 @@ impl Running {
             // The loop that is gone needs no word.
             let _ = own.send(Event::LinkEnded(id, why)).await;
         });
-        self.sessions.insert(id, OneLink { orders, sender, purpose, peer, remote });
+        self.sessions.insert(id, OneLink { orders, sender, purpose, peer, remote, via });
         self.peering.handle_link_up(clock::boottime_ms(), up, out);
     }
 
@@ -618,10 +663,13 @@ impl Running {
     async fn act(&mut self, out: Vec<Output>) {
         for output in out {
             match output {
-                Output::Dial { dial, addr, expected, purpose } => {
+                Output::Dial { dial, addr, expected, via, purpose } => {
                     let (dialler, own) = (self.dialler.clone(), self.own.clone());
                     rt::spawn(async move {
-                        let result = dialler.dial(addr, expected, purpose).await;
+                        let result = match (via, expected) {
+                            (Some(relay), Some(to)) => dialler.dial_through(addr, relay, to, purpose).await,
+                            _ => dialler.dial(addr, expected, purpose).await,
+                        };
                         let _ = own.send(Event::Dialled(dial, Box::new(result))).await;
                     });
                 }
@@ -654,7 +702,7 @@ impl Running {
         self.turns += 1;
         let _ = one.orders.try_send(Order::Used(self.turns));
         if purpose == Purpose::Control {
-            let address = one.remote.to_string();
+            let way = Way { address: one.remote.to_string(), via: one.via };
             let known: Vec<Address> = self
                 .shared
                 .mesh
@@ -669,10 +717,19 @@ impl Running {
                 .collect();
             let _ = one.orders.try_send(Order::Addresses(known));
             let name = self.shared.name_of(node);
-            let news = super::lock(&self.shared.connected).insert(node, address.clone()).is_none();
-            if news {
-                info!(peer = %name, %address, "connected");
-                self.shared.tell(api::Event::PeerConnected { id: node.to_text(), name, address });
+            let before = super::lock(&self.shared.connected).insert(node, way.clone());
+            let Way { address, via } = way;
+            let via = via.map(|relay| self.shared.name_of(relay));
+            match (before, &via) {
+                (None, _) => {
+                    info!(peer = %name, %address, via, "connected");
+                    self.shared.tell(api::Event::PeerConnected { id: node.to_text(), name, address, via });
+                }
+                (Some(Way { via: Some(_), .. }), None) => info!(peer = %name, %address, "connected directly now"),
+                (Some(Way { via: None, .. }), Some(relay)) => {
+                    info!(peer = %name, relay, "connected through a relay now")
+                }
+                _ => {}
             }
         }
     }

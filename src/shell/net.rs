@@ -20,6 +20,7 @@ pub mod link;
 pub mod listen;
 pub mod mdns;
 pub mod pair;
+pub mod relay;
 mod socket;
 mod strangers;
 pub mod tls;
@@ -28,6 +29,7 @@ pub use dial::{DialError, Dialler};
 pub use link::{Counters, Event, Incoming, Link, LinkError, LinkId, LinkSender};
 pub use listen::{Inbound, Listener};
 pub use pair::PairStream;
+pub use relay::{RelayStream, Tunnel};
 
 /// Most discovery keys that are accepted at once. A guess: as many expulsions as a machine may miss while it is off.
 pub const KEYS_MAX: usize = 8;

@@ -96,6 +96,16 @@ pub mod kind {
     /// Lines of an audit log.
     pub const AUDIT_LINES: u16 = 0x0342;
 
+    /// A relay tells a member that another one wants to meet it there.
+    pub const RELAY_CALL: u16 = 0x0350;
+
+    /// Relay: asks to be joined with a member.
+    pub const RELAY_ASK: u16 = 0x0501;
+    /// Relay: comes to a meeting.
+    pub const RELAY_MEET: u16 = 0x0502;
+    /// Relay: the answer to either.
+    pub const RELAY_ANSWER: u16 = 0x0503;
+
     /// Pairing: the joiner's first message.
     pub const PAIR_START: u16 = 0x0401;
     /// Pairing: the inviter's answer.

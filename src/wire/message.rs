@@ -9,6 +9,7 @@ use super::batch::{ENTRIES_MAX, Packed};
 use super::codec::{self, Bytes, DecodeError, List, Text};
 use super::content::{CHUNK_BYTES_MAX, Leaf, Leaves};
 use super::envelope::{Envelope, kind};
+use super::relay::Meeting;
 use super::report::{AuditLines, Report};
 use super::signed::Signed;
 use super::statement::Frontier;
@@ -69,6 +70,8 @@ pub enum Message {
     AuditLines(AuditLines),
     /// Which chunks the sender has of a content that it is still fetching.
     Have(Have),
+    /// A relay says that a member wants to meet the receiver there.
+    RelayCall(RelayCall),
     /// A kind that a later version gave and that may be ignored.
     Unknown(u16),
 }
@@ -274,8 +277,19 @@ pub enum Answer {
     Absent,
     /// The rules do not permit it.
     Refused,
-    /// Too much at once; ask again later or elsewhere.
-    Busy,
+    /// Too much at once; ask elsewhere, or here again after so many milliseconds.
+    Busy(u32),
+}
+
+/// See `Message::RelayCall`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelayCall {
+    /// Which meeting to name when coming.
+    pub meeting: Meeting,
+    /// Who wants to meet the receiver; proven only by TLS with it, inside.
+    pub from: NodeId,
+    /// What the link between the two is for.
+    pub purpose: Purpose,
 }
 
 impl Message {
@@ -302,6 +316,7 @@ impl Message {
             Self::AuditWant(m) => (kind::AUDIT_WANT, codec::encode(m)),
             Self::AuditLines(m) => (kind::AUDIT_LINES, codec::encode(m)),
             Self::Have(m) => (kind::HAVE, codec::encode(m)),
+            Self::RelayCall(m) => (kind::RELAY_CALL, codec::encode(m)),
             Self::Unknown(kind) => return Envelope::seal(*kind, false, &[]),
         };
         Envelope::seal(kind, is_critical(kind), &body)
@@ -334,6 +349,7 @@ impl Message {
             kind::AUDIT_WANT => take(body).map(Self::AuditWant),
             kind::AUDIT_LINES => take(body).map(Self::AuditLines),
             kind::HAVE => take(body).map(Self::Have),
+            kind::RELAY_CALL => take(body).map(Self::RelayCall),
             unknown if critical => return Err(DecodeError::UnknownKind(unknown)),
             unknown => return Ok(Self::Unknown(unknown)),
         }?;
@@ -343,5 +359,8 @@ impl Message {
 
 /// Whether a node that does not know this kind must end the link instead of passing over it.
 fn is_critical(kind: u16) -> bool {
-    !matches!(kind, kind::ADDRESSES | kind::HAVE | kind::REPORT | kind::AUDIT_WANT | kind::AUDIT_LINES)
+    !matches!(
+        kind,
+        kind::ADDRESSES | kind::HAVE | kind::REPORT | kind::AUDIT_WANT | kind::AUDIT_LINES | kind::RELAY_CALL
+    )
 }

@@ -53,6 +53,7 @@ fn status() -> Status {
             name: "workshop".into(),
             connected: true,
             address: Some("10.0.0.2:47474".into()),
+            via: None,
         }],
         folders: vec![folder()],
         coordinator: Some(Term { id: ID.into(), name: "workshop".into(), term: 3 }),
@@ -73,7 +74,7 @@ fn status_has_at_least_the_shape_of_the_contract() {
     assert!(json["page"].is_null());
     assert_eq!(
         json["peers"][0],
-        serde_json::json!({"id": ID, "name": "workshop", "connected": true, "address": "10.0.0.2:47474"})
+        serde_json::json!({"id": ID, "name": "workshop", "connected": true, "address": "10.0.0.2:47474", "via": null})
     );
     let folder = &json["folders"][0];
     assert_eq!((&folder["level"], &folder["state"]), (&"write".into(), &"syncing".into()));
@@ -141,6 +142,7 @@ fn nodes_lists_this_machine_the_connected_and_the_away() {
         this,
         connected,
         address: (!this).then(|| "10.0.0.2:47474".into()),
+        via: (name == "annex").then(|| "work\u{202e}shop".into()),
         last_seen,
     };
     let node = answer(Response::Nodes(vec![
@@ -148,13 +150,15 @@ fn nodes_lists_this_machine_the_connected_and_the_away() {
         member("workshop", false, true, Some(UtcTime::from_ms(NOON))),
         member("office", false, false, Some(UtcTime::from_ms(NOON))),
         member("attic", false, false, None),
+        member("annex", false, true, Some(UtcTime::from_ms(NOON))),
     ]));
     let expected = "\
-NAME        ID        ROLE    STATE         ADDRESS         LAST SEEN
-front-desk  aaaaaaaa  member  this machine                  now
-workshop    aaaaaaaa  member  connected     10.0.0.2:47474  now
-office      aaaaaaaa  member  away          10.0.0.2:47474  2026-03-01 09:30
-attic       aaaaaaaa  member  away          10.0.0.2:47474  never
+NAME        ID        ROLE    STATE                           ADDRESS         LAST SEEN
+front-desk  aaaaaaaa  member  this machine                                    now
+workshop    aaaaaaaa  member  connected                       10.0.0.2:47474  now
+office      aaaaaaaa  member  away                            10.0.0.2:47474  2026-03-01 09:30
+attic       aaaaaaaa  member  away                            10.0.0.2:47474  never
+annex       aaaaaaaa  member  connected via work\\u{202e}shop  10.0.0.2:47474  now
 ";
     assert_eq!(text(&node, &["nodes"]), expected);
     let json = node.json(&["nodes"]);

@@ -28,6 +28,7 @@ mod ignore;
 mod network;
 mod partition;
 mod parts;
+mod relay;
 mod rules;
 mod states;
 mod strangers;

@@ -8,9 +8,10 @@ use lanyard::wire::envelope::{Envelope, kind};
 use lanyard::wire::hello;
 use lanyard::wire::message::{
     Address, Answer, BatchPush, Bye, Content, ContentWant, EntryWant, Frontiers, Have, Hello, Hole, HoleReason, Inline,
-    KeyInUse, Message, Part, Purpose, Subscribe,
+    KeyInUse, Message, Part, Purpose, RelayCall, Subscribe,
 };
 use lanyard::wire::pairing::{self, Admission, Confirm, Refusal, Reply, Start};
+use lanyard::wire::relay::{self, Meeting};
 use lanyard::wire::report::{AuditLines, Doing, FolderReport, Report, ReportedAlert, Room};
 use lanyard::wire::statement::{Body, CreateFolder, Frontier, Head, Statement};
 
@@ -180,7 +181,7 @@ fn all_messages() -> Vec<(&'static str, Message)> {
         ("content, leaf", answer(Answer::Leaf { leaf, leaves })),
         ("content, absent", answer(Answer::Absent)),
         ("content, refused", answer(Answer::Refused)),
-        ("content, busy", answer(Answer::Busy)),
+        ("content, busy", answer(Answer::Busy(250))),
         ("report", Message::Report(Box::new(report()))),
         ("audit want", Message::AuditWant(300)),
         ("audit lines", {
@@ -191,6 +192,10 @@ fn all_messages() -> Vec<(&'static str, Message)> {
             let path = RelPath::new("plans/office.pdf").expect("valid");
             let chunks = Bytes::new(vec![0b1010_0001, 1]).expect("short");
             Message::Have(Have { folder: FOLDER, path, content: ContentId([5; 32]), first: 32_768, chunks })
+        }),
+        ("relay call", {
+            let meeting = Meeting([9; 16]);
+            Message::RelayCall(RelayCall { meeting, from: node(2), purpose: Purpose::Bulk })
         }),
         ("a later kind that may be ignored", Message::Unknown(0x03ff)),
     ]
@@ -205,7 +210,7 @@ pub(crate) fn messages() -> Vec<Case> {
     };
     let mut cases: Vec<Case> = all_messages().iter().map(|(name, m)| case(AS, name, m.encode())).collect();
     cases.extend([
-        case(AS, "content, without its critical bit", [3, 0x31, 0, 0, 0, 0, 3, 0xac, 2, 4]),
+        case(AS, "content, without its critical bit", [3, 0x31, 0, 0, 0, 0, 3, 0xac, 2, 2]),
         case(AS, "addresses, with a critical bit", [3, 0x14, 1, 0, 0, 0, 1, 0]),
         case(
             AS,
@@ -263,6 +268,14 @@ pub(crate) fn messages() -> Vec<Case> {
             [&[1][..], &[0; 32], b"\x01a", &[0; 32], &[1, 0x80, 0x80, 0x80, 0x80, 0x10]].concat()
         }),
         refused("an answer that is not there", kind::CONTENT, &[1, 5]),
+        refused("busy without a time", kind::CONTENT, &[1, 4]),
+        refused("busy for longer than 32 bits", kind::CONTENT, &[1, 4, 0x80, 0x80, 0x80, 0x80, 0x10]),
+        case(AS, "relay call, with a critical bit", Envelope::seal(kind::RELAY_CALL, true, &[0; 49])),
+        case(AS, "relay call for a purpose that is not there", {
+            Envelope::seal(kind::RELAY_CALL, false, &[&[0; 48][..], &[2]].concat())
+        }),
+        case(AS, "relay call cut short", Envelope::seal(kind::RELAY_CALL, false, &[0; 48])),
+        refused("a relay's own message", kind::RELAY_ASK, &[0; 33]),
         refused("content of more than 1 MiB", kind::CONTENT, &{
             [&[1, 0, 0x81, 0x80, 0x40][..], &vec![0; 1024 * 1024 + 1]].concat()
         }),
@@ -282,6 +295,41 @@ pub(crate) fn messages() -> Vec<Case> {
         }),
     ]);
     cases
+}
+
+pub(crate) fn read_relay(_: &str, bytes: &[u8]) -> Result<String, String> {
+    relay::Message::decode(bytes).map(|message| format!("{message:?}")).map_err(|e| e.to_string())
+}
+
+pub(crate) fn relay_messages() -> Vec<Case> {
+    const AS: &str = "relay message";
+    let ask = relay::Message::Ask(relay::Ask { to: node(2), purpose: Purpose::Bulk });
+    let answer = |answer| relay::Message::Answer(answer).encode();
+    let refused = |name: &str, kind: u16, body: &[u8]| case(AS, name, Envelope::seal(kind, true, body));
+    vec![
+        case(AS, "ask", ask.encode()),
+        case(AS, "meet", relay::Message::Meet(Meeting([9; 16])).encode()),
+        case(AS, "joined", answer(relay::Answer::Joined)),
+        case(AS, "busy", answer(relay::Answer::Busy(10_000))),
+        case(AS, "away", answer(relay::Answer::Away)),
+        case(AS, "refused", answer(relay::Answer::Refused)),
+        case(AS, "nothing", []),
+        case(AS, "ask, without its critical bit", Envelope::seal(kind::RELAY_ASK, false, &[0; 33])),
+        case(AS, "an unknown flag", [5, 2, 3, 0, 0, 0, 0]),
+        refused("ask with an address instead of a member", kind::RELAY_ASK, b"192.0.2.7:47474"),
+        refused("ask for a purpose that is not there", kind::RELAY_ASK, &[&[0; 32][..], &[2]].concat()),
+        refused("ask cut short", kind::RELAY_ASK, &[0; 32]),
+        refused("a byte after ask", kind::RELAY_ASK, &[0; 34]),
+        refused("meet cut short", kind::RELAY_MEET, &[0; 15]),
+        refused("a byte after meet", kind::RELAY_MEET, &[0; 17]),
+        refused("an answer that is not there", kind::RELAY_ANSWER, &[4]),
+        refused("an answer in two bytes", kind::RELAY_ANSWER, &[0x80, 0x00]),
+        refused("busy without a time", kind::RELAY_ANSWER, &[1]),
+        refused("busy for longer than 32 bits", kind::RELAY_ANSWER, &[1, 0x80, 0x80, 0x80, 0x80, 0x10]),
+        refused("joined with a time", kind::RELAY_ANSWER, &[0, 1]),
+        refused("a member's message", kind::PING, &[1]),
+        refused("a kind that nobody gave yet", 0x0504, &[]),
+    ]
 }
 
 pub(crate) fn read_pairing(_: &str, bytes: &[u8]) -> Result<String, String> {

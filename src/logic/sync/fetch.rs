@@ -41,6 +41,11 @@ const RAREST_OF_MAX: usize = 1024;
 const OTHERS_BYTES_MAX: u64 = 1024 * 1024;
 /// Chunks that follow each other are asked for together, so that disks read and write in order. A guess.
 const RUN_CHUNKS: u64 = 16;
+/// How soon a busy peer is asked again at the earliest and the latest, whatever it says. A guess: not a storm of
+/// requests, and no longer than a person would wait.
+const BUSY_MS_MIN: u64 = 50;
+/// See `BUSY_MS_MIN`.
+const BUSY_MS_MAX: u64 = 10_000;
 
 /// One content to get.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,8 +81,13 @@ pub struct Request {
 /// Why a request brought nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
-    /// The peer has it not, or not yet, or is too busy.
+    /// The peer has it not, or not yet.
     Lacks,
+    /// The peer has too much to do; it can be asked again after so long, others at once.
+    Busy {
+        /// As the peer said.
+        retry_ms: u32,
+    },
     /// The peer sent wrong bytes.
     Wrong,
 }
@@ -309,6 +319,7 @@ impl Fetch {
             };
             let until = match why {
                 Failure::Lacks => now_ms + lacks_ms,
+                Failure::Busy { retry_ms } => now_ms + u64::from(retry_ms).clamp(BUSY_MS_MIN, BUSY_MS_MAX),
                 Failure::Wrong => u64::MAX,
             };
             peer.lacks.insert(*content, until);

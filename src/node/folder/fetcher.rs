@@ -208,6 +208,11 @@ impl Fetcher {
                     return;
                 }
                 *newest = turn;
+                if work.links.get(&link.peer()).is_some_and(|used| used.id() != link.id()) {
+                    // What was asked over the link before is not answered any more once that is closed.
+                    work.unsent.retain(|(peer, _)| *peer != link.peer());
+                    work.fetch.peer_down(link.peer());
+                }
                 work.fetch.peer_up(link.peer());
                 work.tell.peer_up(link.peer());
                 work.links.insert(link.peer(), link);
@@ -292,7 +297,8 @@ impl Fetcher {
                 };
                 return self.chunk_arrived(work, number, index, &want, &chunk.into_inner(), arrived);
             }
-            (_, Answer::Absent | Answer::Busy | Answer::Refused) => Failure::Lacks,
+            (_, Answer::Absent | Answer::Refused) => Failure::Lacks,
+            (_, Answer::Busy(retry_ms)) => Failure::Busy { retry_ms },
             (_, Answer::Bytes(_) | Answer::Leaf { .. }) => Failure::Wrong,
         };
         if failure == Failure::Wrong {

@@ -204,6 +204,8 @@ pub struct Link {
     pub hello: Hello,
     /// Where it is; an IPv6 scope is kept.
     pub remote: SocketAddr,
+    /// The relay between, if there is one; `remote` is the relay's then.
+    pub via: Option<NodeId>,
     /// Whether this node dialled.
     pub dialled: bool,
     reader: Reader,
@@ -222,11 +224,8 @@ impl Link {
     /// Says hello and waits for the peer's. The caller bounds the time and has asked whether the peer is a member.
     pub(super) async fn greet(secured: Secured, own: &Hello, dialled: bool) -> Result<Self, LinkError> {
         let Secured { stream, peer, .. } = secured;
-        let socket = match &stream {
-            TlsStream::Client(client) => client.get_ref().0,
-            TlsStream::Server(server) => server.get_ref().0,
-        };
-        let (remote, breaker, counters) = (socket.remote(), socket.breaker(), socket.counters());
+        let socket = stream.get_ref().0;
+        let (remote, via, breaker, counters) = (socket.remote(), socket.via(), socket.breaker(), socket.counters());
         let (read, mut writer) = split(stream);
         let mut reader = FrameReader::new(read, FRAME_BYTES_MAX);
         let lost = |source| LinkError::Lost { peer, source };
@@ -246,7 +245,7 @@ impl Link {
                 return Err(protocol(source));
             }
         };
-        Ok(Self { peer, hello, remote, dialled, reader, writer, breaker, counters })
+        Ok(Self { peer, hello, remote, via, dialled, reader, writer, breaker, counters })
     }
 
     /// Bytes on the wire.

@@ -179,6 +179,9 @@ pub struct Peer {
     pub connected: bool,
     /// `HOST:PORT` of the link, or the last known one.
     pub address: Option<String>,
+    /// Name of the relay through which it is connected; null where it is reached directly.
+    #[serde(default)]
+    pub via: Option<String>,
 }
 
 /// A member, for `Request::Nodes`; this node too.
@@ -196,6 +199,9 @@ pub struct Member {
     pub connected: bool,
     /// `HOST:PORT` of the link, or the last known one.
     pub address: Option<String>,
+    /// Name of the relay through which it is connected; null where it is reached directly.
+    #[serde(default)]
+    pub via: Option<String>,
     /// When it was last connected; null where it never was, and for this node.
     pub last_seen: Option<UtcTime>,
 }

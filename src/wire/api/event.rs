@@ -53,6 +53,9 @@ pub enum Event {
         name: String,
         /// `HOST:PORT` of the link.
         address: String,
+        /// Name of the relay that is there; null where the member is reached directly.
+        #[serde(default)]
+        via: Option<String>,
     },
     /// The link to a member is gone.
     PeerDisconnected {
