@@ -300,7 +300,8 @@ impl Session {
             }
             Message::ContentWant(want) => self.serve(want, incoming).await?,
             Message::Content(content) => self.content(content).await,
-            Message::Unknown(_) => {}
+            // Taken by the election before the others' turn.
+            Message::Heartbeat(_) | Message::Unknown(_) => {}
             Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => {
                 return Err(String::from("a message out of place"));
             }

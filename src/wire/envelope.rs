@@ -85,6 +85,9 @@ pub mod kind {
     /// A piece of content, or why there is none.
     pub const CONTENT: u16 = 0x0331;
 
+    /// Who claims to be coordinator, and what the sender hears of it.
+    pub const HEARTBEAT: u16 = 0x0340;
+
     /// Pairing: the joiner's first message.
     pub const PAIR_START: u16 = 0x0401;
     /// Pairing: the inviter's answer.

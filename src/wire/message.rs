@@ -9,6 +9,7 @@ use super::batch::{ENTRIES_MAX, Packed};
 use super::codec::{self, Bytes, DecodeError, List, Text};
 use super::content::{CHUNK_BYTES_MAX, Leaf, Leaves};
 use super::envelope::{Envelope, kind};
+use super::heartbeat::Heartbeat;
 use super::signed::Signed;
 use super::statement::Frontier;
 use crate::base::{ContentId, DiscoveryKey, FolderId, NodeId, RelPath, StatementId, Writer};
@@ -57,6 +58,8 @@ pub enum Message {
     ContentWant(ContentWant),
     /// Content, or why there is none.
     Content(Content),
+    /// Who claims to be coordinator, and what the sender hears of it.
+    Heartbeat(Heartbeat),
     /// A kind that a later version gave and that may be ignored.
     Unknown(u16),
 }
@@ -271,6 +274,7 @@ impl Message {
             Self::Applied(m) => (kind::APPLIED, codec::encode(m)),
             Self::ContentWant(m) => (kind::CONTENT_WANT, codec::encode(m)),
             Self::Content(m) => (kind::CONTENT, codec::encode(m)),
+            Self::Heartbeat(m) => (kind::HEARTBEAT, codec::encode(m)),
             Self::Unknown(kind) => return Envelope::seal(*kind, false, &[]),
         };
         Envelope::seal(kind, is_critical(kind), &body)
@@ -299,6 +303,7 @@ impl Message {
             kind::APPLIED => take(body).map(Self::Applied),
             kind::CONTENT_WANT => take(body).map(Self::ContentWant),
             kind::CONTENT => take(body).map(Self::Content),
+            kind::HEARTBEAT => take(body).map(Self::Heartbeat),
             unknown if critical => return Err(DecodeError::UnknownKind(unknown)),
             unknown => return Ok(Self::Unknown(unknown)),
         }?;
@@ -308,5 +313,5 @@ impl Message {
 
 /// Whether a node that does not know this kind must end the link instead of passing over it.
 fn is_critical(kind: u16) -> bool {
-    kind != kind::ADDRESSES
+    !matches!(kind, kind::ADDRESSES | kind::HEARTBEAT)
 }
