@@ -21,6 +21,7 @@ mod audit;
 mod client;
 mod completions;
 mod conflicts;
+mod coordinator;
 mod demo;
 mod drop;
 mod events;
@@ -90,6 +91,7 @@ enum Command {
     Rename(members::Rename),
     Retire(members::Retire),
     Recover(recover::Recover),
+    Coordinator(coordinator::Coordinator),
     Conflicts(conflicts::Conflicts),
     Versions(versions::Versions),
     Restore(restore::Restore),
@@ -148,6 +150,7 @@ pub fn run() -> ExitCode {
         Command::Rename(command) => command.run(context),
         Command::Retire(command) => command.run(context),
         Command::Recover(command) => command.run(context),
+        Command::Coordinator(command) => command.run(context),
         Command::Conflicts(command) => command.run(context),
         Command::Versions(command) => command.run(context),
         Command::Restore(command) => command.run(context),

@@ -8,6 +8,7 @@ mod audit;
 mod commands;
 pub mod config;
 mod conflicts;
+mod election;
 mod folder;
 mod guard;
 mod late;
@@ -24,7 +25,7 @@ mod session;
 mod sharing;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -60,6 +61,7 @@ struct Shared {
     connected: Mutex<BTreeMap<NodeId, String>>,
     alerts: Mutex<Vec<Alert>>,
     invitations: pairing::Invitations,
+    election: election::Elections,
     /// Held by commands that change mesh or folders: one at a time.
     changing: async_lock::Mutex<()>,
     to_loop: Sender<running::Event>,
@@ -103,6 +105,14 @@ impl Shared {
     /// Where a member is connected, if it is.
     fn address_of(&self, node: NodeId) -> Option<String> {
         lock(&self.connected).get(&node).cloned()
+    }
+
+    /// Every address at which a member is connected, or was last.
+    fn addresses(&self) -> BTreeSet<std::net::IpAddr> {
+        let record = self.mesh.record();
+        let known = record.members.values().flat_map(|contact| contact.addresses.iter().cloned());
+        let connected = lock(&self.connected).values().cloned().collect::<Vec<_>>();
+        known.chain(connected).filter_map(|at| at.parse::<std::net::SocketAddr>().ok()).map(|at| at.ip()).collect()
     }
 
     /// Tells what happened.

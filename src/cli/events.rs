@@ -83,6 +83,10 @@ fn words(event: &Event) -> String {
             plain(copy.as_str())
         ),
         Event::Audit { entry } => super::audit::words(entry),
+        Event::Coordinator { coordinator: Some(term) } => {
+            format!("{} is the coordinator now (term {})", plain(&term.name), term.term)
+        }
+        Event::Coordinator { coordinator: None } => "there is no coordinator now".into(),
         Event::Alert { what, hint } => {
             let hint = hint.as_ref().map(|hint| format!(" ({})", plain(hint))).unwrap_or_default();
             format!("needs attention: {}{hint}", plain(what))

@@ -31,7 +31,7 @@ use hearing::{Following, Neighbour};
 /// terms for a year still has room for an election a second for ages. A guess: more than an office ever holds.
 pub const TERM_STEP_MAX: u64 = 1 << 20;
 /// Candidates that one waits for; those behind wait no longer. A guess: more are seldom eligible.
-const PREFERRED_MAX: u64 = 5;
+const WAITS_MAX: u64 = 5;
 
 /// What to do. In order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -303,6 +303,7 @@ impl Election {
     /// What the time asks for, and when it does next.
     fn go_on(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         if self.eligible.is_empty() {
+            self.wake_ms = None;
             return;
         }
         if self.leading.is_some() {
@@ -338,7 +339,7 @@ impl Election {
     }
 
     fn lead_on(&mut self, now_ms: u64, out: &mut Vec<Output>) {
-        let company = self.has_company(now_ms);
+        let company = self.has_company();
         let Some(leading) = &mut self.leading else { return };
         if leading.hands_until_ms <= now_ms {
             return self.end_term(now_ms, out);
@@ -363,7 +364,7 @@ impl Election {
     fn stands_ms(&self) -> Option<u64> {
         let priority = *self.eligible.get(&self.own)?;
         let may = self.fit && !self.stopping && self.leading.is_none() && self.term < TERM_MAX;
-        let wait = self.place() * self.timing.stagger_ms;
+        let wait = self.wait_ms();
         match &self.following {
             _ if !may => None,
             None => Some(self.ready_ms + wait),
@@ -375,12 +376,22 @@ impl Election {
         }
     }
 
-    /// How many linked candidates are preferred to this node.
-    fn place(&self) -> u64 {
-        let own = self.preference(self.own);
-        let preferred = self.candidates().into_iter().filter(|node| self.preference(*node) < own).count() as u64;
+    /// How long this node lets those stand who are preferred to it. Of one without a link nobody knows whether it is
+    /// there and reached through others: half the time, for most such are just off.
+    fn wait_ms(&self) -> u64 {
+        let stagger_ms = self.timing.stagger_ms;
         // After it was told to step down, everybody else comes first.
-        if self.is_held() { PREFERRED_MAX + 1 } else { preferred.min(PREFERRED_MAX) }
+        if self.is_held() {
+            return (WAITS_MAX + 1) * stagger_ms;
+        }
+        let own = self.preference(self.own);
+        let wait_for = |node: NodeId| match self.links.get(&node).filter(|link| self.is_heard(link)) {
+            Some(link) if link.candidate => stagger_ms,
+            Some(_) => 0,
+            None => stagger_ms / 2,
+        };
+        let preferred = self.eligible.keys().copied().filter(|node| self.preference(*node) < own);
+        preferred.map(wait_for).sum::<u64>().min(WAITS_MAX * stagger_ms)
     }
 
     /// The preferred one is the least.
@@ -392,7 +403,7 @@ impl Election {
         self.term += 1;
         // Rule 1: durable before announced. A term forgotten in a crash could be claimed twice.
         out.push(Output::Persist(self.term));
-        let settled = self.has_company(now_ms);
+        let settled = self.has_company();
         let claim = Claim { node: self.own, term: self.term, beat: 0, settled, state: ClaimState::Serves };
         self.following = None;
         self.leading = Some(Leading {
@@ -431,11 +442,15 @@ impl Election {
         self.ready_ms = now_ms + self.timing.expire_ms;
     }
 
-    /// Whether any neighbour spoke within the time in which a coordinator is thought to live. A link that says nothing
-    /// is no company, though nobody has noticed yet that it is broken.
-    fn has_company(&self, now_ms: u64) -> bool {
-        let heard = |link: &Neighbour| link.spoke_ms.is_some_and(|at| at + self.timing.expire_ms > now_ms);
-        self.links.values().any(heard)
+    /// Whether any neighbour is heard.
+    fn has_company(&self) -> bool {
+        self.links.values().any(|link| self.is_heard(link))
+    }
+
+    /// Whether a neighbour spoke within the time in which a coordinator is thought to live. A link that says nothing is
+    /// no company, though nobody has noticed yet that it is broken.
+    fn is_heard(&self, link: &Neighbour) -> bool {
+        link.spoke_ms.is_some_and(|at| at + self.timing.expire_ms > self.now_ms)
     }
 
     fn is_candidate(&self) -> bool {

@@ -8,7 +8,8 @@ use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
 use super::{
-    Shared, audit, conflicts, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing, verify,
+    Shared, audit, conflicts, election, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing,
+    verify,
 };
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
@@ -57,6 +58,9 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Late(ask) => late::late(shared, &ask).map(Response::Late),
         Request::KeepLate(ask) => late::keep(shared, ask).await.map(Response::Kept),
         Request::Reinstate(ask) => late::reinstate(shared, ask).await.map(Response::Reinstated),
+        Request::Coordinator => election::coordinator(shared).map(Response::Coordinator),
+        Request::Allow(ask) => election::allow(shared, ask).await.map(Response::Allowed),
+        Request::StepDown => election::step_down(shared).await.map(Response::SteppedDown),
         Request::Guard => guard::held(shared).map(Response::Held),
         Request::Verify(ask) => verify::verify(shared, ask).await.map(Response::Verified),
         Request::Decide(ask) => guard::decide(shared, ask).await.map(Response::Decided),
@@ -93,7 +97,7 @@ pub(super) fn status(shared: &Shared) -> Status {
             })
             .collect(),
         folders: folders(shared),
-        coordinator: None,
+        coordinator: election::known(shared),
         alerts: alerts(shared, policy.as_deref()),
     }
 }
@@ -178,6 +182,7 @@ fn nodes(shared: &Shared) -> Vec<Member> {
             id: node.to_text(),
             name: member.name.clone(),
             role: member.role,
+            priority: policy.eligible(node),
             this: node == me,
             connected: node == me || address.is_some(),
             address,

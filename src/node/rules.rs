@@ -258,7 +258,7 @@ pub(super) async fn revert(shared: &Arc<Shared>, ask: RevertChanges) -> Result<R
 }
 
 /// Plans and signs one statement. `what`: what cannot be done, should the rules not allow it.
-fn sign(
+pub(super) fn sign(
     shared: &Shared,
     what: impl Fn() -> String,
     plan: impl FnOnce(&Policy, NodeId) -> Result<Body, PlanRefused>,

@@ -3,7 +3,7 @@
 //! Whom to dial and which link to use is decided by `logic::peering`; here its outputs become dials, sessions and
 //! timers. Everything that waits (a dial, an API call, a pairing) is a task that sends an event when it is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub(crate) enum Event {
     Joined(NodeId),
     /// Invitations were opened or have ended.
     Invitations,
+    /// Whether this node is coordinator: it alone has the office's name.
+    Office(bool),
     Stop,
 }
 
@@ -179,6 +181,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         connected: Mutex::default(),
         alerts: Mutex::default(),
         invitations: pairing::Invitations::default(),
+        election: super::election::Elections::new(),
         changing: async_lock::Mutex::new(()),
         to_loop: own.clone(),
     });
@@ -193,6 +196,7 @@ async fn start(options: Options) -> Result<(), Failure> {
     watch_signals(own.clone());
     resolve_configured(&shared, own.clone());
 
+    shared.election.start(&shared);
     sharing::start_all(&shared).await;
     let running = Running {
         peering: Peering::new(Settings {
@@ -483,12 +487,19 @@ impl Running {
                     mdns.invite(open).await;
                 }
             }
+            Event::Office(leads) => self.office(leads).await,
+            Event::Mdns(mdns::Event::Office { host, taken }) => self.shared.election.published(Some((host, taken))),
             Event::Stop => {}
         }
         self.act(out).await;
     }
 
     async fn mesh_changed(&mut self, change: Change, out: &mut Vec<Output>) {
+        self.shared.election.rules_changed();
+        if self.shared.election.leads().is_some() {
+            // The mesh may have another name, and other members.
+            self.office(true).await;
+        }
         match change {
             Change::Statements(taken) => {
                 self.order(|_| Order::News(taken.clone()));
@@ -523,6 +534,17 @@ impl Running {
         }
     }
 
+    /// The office's name follows the coordinator.
+    async fn office(&self, leads: bool) {
+        let Some(mdns) = &self.mdns else { return };
+        let policy = self.shared.mesh.policy().filter(|_| leads && self.shared.election.leads().is_some());
+        if policy.is_none() {
+            self.shared.election.published(None);
+        }
+        let members: BTreeSet<std::net::IpAddr> = self.shared.addresses();
+        mdns.office(policy.map(|policy| mdns::Office { name: policy.mesh_name().to_string(), members })).await;
+    }
+
     fn members(&self) -> std::collections::BTreeSet<NodeId> {
         let policy = self.shared.mesh.policy();
         policy.map(|policy| policy.members().map(|(node, _)| node).collect()).unwrap_or_default()
@@ -547,6 +569,7 @@ impl Running {
             Up { link: peering::LinkId(id.0), peer, purpose, run: link.hello.run, dial, remote, port: link.hello.port };
         let (incoming, received) = async_channel::bounded(INCOMING_MAX);
         let (orders, ordered) = async_channel::bounded(64);
+        let link = if purpose == Purpose::Control { link.with_heartbeats(self.shared.election.ear()) } else { link };
         let sender = link.start(id, Limits::of(purpose), incoming);
         let session = Session::new(self.shared.clone(), sender.clone(), purpose);
         let own = self.own.clone();
@@ -616,6 +639,7 @@ impl Running {
         self.turns += 1;
         let _ = one.orders.try_send(Order::Used(self.turns));
         if purpose == Purpose::Control {
+            self.shared.election.linked(node, one.sender.clone());
             let address = one.remote.to_string();
             let known: Vec<Address> = self
                 .shared
@@ -641,6 +665,7 @@ impl Running {
 
     /// There is no link to this member any more.
     fn unlinked(&mut self, node: NodeId) {
+        self.shared.election.unlinked(node);
         if super::lock(&self.shared.connected).remove(&node).is_none() {
             return;
         }
@@ -652,6 +677,7 @@ impl Running {
 
     /// Says goodbye to everyone and ends the folders, all at once.
     async fn stop(mut self) {
+        self.shared.election.stop().await;
         self.shared.tell(api::Event::Stopping);
         for link in self.sessions.values() {
             link.sender.close(Bye::Stopping);

@@ -15,6 +15,7 @@ pub use crate::base::{Level, Role};
 
 mod answer;
 mod audit;
+mod coordinator;
 mod event;
 mod failure;
 mod guard;
@@ -30,6 +31,7 @@ pub use answer::{
     Stopping, Term, ThisNode, Waited,
 };
 pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
+pub use coordinator::{AllowNode, Allowed, Coordinator, EligibleNode, PRIORITY_USUAL, SteppedDown};
 pub use event::{Change, Event, JoinStep, Stamped};
 pub use failure::{Failure, FailureKind};
 pub use guard::{DecideHeld, Decided, HELD_PATHS_MAX, HeldBurst};
@@ -113,6 +115,12 @@ pub enum Request {
     Decide(DecideHeld),
     /// Read everything again. Answer: a list of `Verified`, once all was read and repaired that can be.
     Verify(VerifyFolders),
+    /// The coordinator, and who may be it. Answer: `Coordinator`.
+    Coordinator,
+    /// Let a node be coordinator, or no longer. Answer: `Allowed`.
+    Allow(AllowNode),
+    /// Hand over to another node. Answer: `SteppedDown`, once the other one serves.
+    StepDown,
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
     /// What can be brought back of a path. Answer: `Versions`.
@@ -269,7 +277,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 34] = [
+const ROUTES: [(&str, &str); 37] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -304,6 +312,9 @@ const ROUTES: [(&str, &str); 34] = [
     ("/v1/restore", "POST"),
     ("/v1/conflicts", "POST"),
     ("/v1/conflicts/resolve", "POST"),
+    ("/v1/coordinator", "GET"),
+    ("/v1/coordinator/allow", "POST"),
+    ("/v1/coordinator/step-down", "POST"),
 ];
 
 impl Request {
@@ -344,6 +355,9 @@ impl Request {
             Self::Restore(_) => 31,
             Self::Conflicts(_) => 32,
             Self::ResolveConflict(_) => 33,
+            Self::Coordinator => 34,
+            Self::Allow(_) => 35,
+            Self::StepDown => 36,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -352,7 +366,10 @@ impl Request {
     /// The request's body; empty for reads.
     pub fn body(&self) -> Vec<u8> {
         let json = match self {
-            Self::Status | Self::Nodes | Self::Folders | Self::Groups | Self::Guard => return Vec::new(),
+            Self::Status | Self::Nodes | Self::Folders | Self::Groups | Self::Guard | Self::Coordinator => {
+                return Vec::new();
+            }
+            Self::Allow(ask) => serde_json::to_vec(ask),
             Self::Share(ask) => serde_json::to_vec(ask),
             Self::Get(ask) => serde_json::to_vec(ask),
             Self::Drop(ask) => serde_json::to_vec(ask),
@@ -380,7 +397,7 @@ impl Request {
             Self::Restore(ask) => serde_json::to_vec(ask),
             Self::Conflicts(ask) => serde_json::to_vec(ask),
             Self::ResolveConflict(ask) => serde_json::to_vec(ask),
-            Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
+            Self::Leave | Self::StepDown | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
     }
@@ -425,6 +442,9 @@ impl Request {
             "/v1/verify" => Self::Verify(read(path, body)?),
             "/v1/versions" => Self::Versions(read(path, body)?),
             "/v1/restore" => Self::Restore(read(path, body)?),
+            "/v1/coordinator" => Self::Coordinator,
+            "/v1/coordinator/allow" => Self::Allow(read(path, body)?),
+            "/v1/coordinator/step-down" => read::<Nothing>(path, body).map(|_| Self::StepDown)?,
             "/v1/conflicts" => Self::Conflicts(read(path, body)?),
             "/v1/conflicts/resolve" => Self::ResolveConflict(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
@@ -468,6 +488,9 @@ mod tests {
         vec![
             Request::Status,
             Request::Nodes,
+            Request::Coordinator,
+            Request::Allow(AllowNode { node: "attic".into(), priority: Some(PRIORITY_USUAL) }),
+            Request::StepDown,
             Request::Folders,
             Request::Share(Share { path: path.clone(), name: Some("plans".into()), everyone: Some(Level::Read) }),
             Request::Get(Get { folder: "plans".into(), inside: None, path: Some(path.clone()) }),

@@ -271,6 +271,11 @@ impl Policy {
         self.eligible.get(&node).copied().filter(|_| self.is_member(node))
     }
 
+    /// Everybody who may be coordinator, and how much each is preferred.
+    pub fn all_eligible(&self) -> BTreeMap<NodeId, u16> {
+        self.eligible.iter().filter(|(node, _)| self.is_member(**node)).map(|(node, of)| (*node, *of)).collect()
+    }
+
     /// How often the discovery key must have been rotated: the number of expulsions in force.
     pub fn discovery_epoch(&self) -> u64 {
         self.expulsions

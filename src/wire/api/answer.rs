@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered, Reinstated,
-    Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
+    Allowed, AuditEntry, Conflicts, Coordinator, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText,
+    Recovered, Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, SteppedDown,
+    UtcTime, Verified, Versions,
 };
 use crate::base::{Level, Role};
 
@@ -54,6 +55,12 @@ pub enum Response {
     Retired(Retired),
     /// To `Request::Revert`.
     Reverted(Reverted),
+    /// To `Request::Coordinator`.
+    Coordinator(Coordinator),
+    /// To `Request::Allow`.
+    Allowed(Allowed),
+    /// To `Request::StepDown`.
+    SteppedDown(SteppedDown),
     /// To `Request::Recover`.
     Recovered(Recovered),
     /// To `Request::Audit`.
@@ -187,6 +194,9 @@ pub struct Member {
     pub connected: bool,
     /// `HOST:PORT` of the link, or the last known one.
     pub address: Option<String>,
+    /// The priority with which it may be coordinator; null where it may not.
+    #[serde(default)]
+    pub priority: Option<u16>,
     /// When it was last connected; null where it never was, and for this node.
     pub last_seen: Option<UtcTime>,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, AuditEntry, FolderState, InvitationState, PathText, UtcTime};
+use super::{Amount, AuditEntry, FolderState, InvitationState, PathText, Term, UtcTime};
 use crate::base::Role;
 
 /// An event and when it happened. In JSON one flat object: `at`, `event`, and the event's own fields.
@@ -147,6 +147,11 @@ pub enum Event {
         /// The line.
         entry: Box<AuditEntry>,
     },
+    /// Another node is coordinator now, or nobody is.
+    Coordinator {
+        /// Who; null where nobody is.
+        coordinator: Option<Term>,
+    },
     /// Something needs a person.
     Alert {
         /// What is wrong, naming the object.
@@ -179,6 +184,7 @@ impl Event {
             Self::FileAnnounced { .. } => "file_announced",
             Self::Conflict { .. } => "conflict",
             Self::Audit { .. } => "audit",
+            Self::Coordinator { .. } => "coordinator",
             Self::Alert { .. } => "alert",
             Self::Missed { .. } => "missed",
             Self::Stopping => "stopping",
