@@ -37,7 +37,8 @@ enum Step {
         node: String,
     },
     /// Hand over from this machine to the next one; it stays back for ten minutes
-    StepDown,
+    #[command(name = "step-down")]
+    HandOver,
 }
 
 impl Coordinator {
@@ -50,7 +51,7 @@ impl Coordinator {
             }
             Some(Step::Allow { node, priority }) => allow(context, node, Some(priority)),
             Some(Step::Deny { node }) => allow(context, node, None),
-            Some(Step::StepDown) => {
+            Some(Step::HandOver) => {
                 let done: SteppedDown = context.client()?.ask_now(&Request::StepDown)?;
                 if screen.json {
                     return screen.document(&done);

@@ -444,12 +444,8 @@ fn check(what: &str, world: World, finish: HasDiscoveries) -> Vec<&'static str> 
     let checker = world.checker().threads(2).finish_when(finish).spawn_bfs().join();
     println!("{what}: {} states explored, {} unique", checker.state_count(), checker.unique_state_count());
     let discoveries = checker.discoveries();
-    for (name, path) in &discoveries {
-        if *name != REPLACED {
-            println!("{name}: {:?}", path.clone().into_actions());
-        }
-    }
-    [DURABLE, ONCE, LEASE, ONE].into_iter().filter(|name| discoveries.contains_key(name)).collect()
+    let violated = [DURABLE, ONCE, LEASE, ONE].into_iter().filter(|name| discoveries.contains_key(name));
+    violated.inspect(|name| println!("{name}: {:?}", discoveries[name].clone().into_actions())).collect()
 }
 
 fn sound(what: &str, world: World) {

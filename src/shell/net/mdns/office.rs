@@ -17,8 +17,9 @@ use mdns_sd::{HostnameResolutionEvent, ServiceDaemon, ServiceInfo};
 use super::Event;
 use crate::wire::announce::{OFFICE_SERVICE, host_label, office_instance};
 
-/// How long an answer is waited for. Who has a name of its own answers at once (RFC 6762 section 6).
-const ASK_MS: u64 = 400;
+/// How long an answer is waited for: as long as probing takes (RFC 6762 section 8.1). Who has a name of its own answers at
+/// once (section 6), but not every machine is quick.
+const ASK_MS: u64 = 750;
 /// How often the announcement is repeated. A guess: so long may a name be gone after a late goodbye.
 const AGAIN_MS: u64 = 10_000;
 /// Names that are tried: `office` to `office-9`.
@@ -99,14 +100,17 @@ impl Publishing {
         events: &Sender<Event>,
     ) -> mdns_sd::Result<()> {
         match heard {
-            Asked::Found(found) => self.answered.extend(found),
+            Asked::Found(found) => {
+                tracing::debug!(host = self.host(), ?found, "asked who has the office's name");
+                self.answered.extend(found);
+            }
             Asked::Over => self.asked = None,
         }
         let is_ours = self.answered.iter().any(|at| self.office.members.contains(at) || own.contains(at));
         if !is_ours && self.asked.is_some() {
             return Ok(());
         }
-        if let Some(_other) = self.answered.first().filter(|_| !is_ours) {
+        if !is_ours && !self.answered.is_empty() {
             let others: Vec<String> = self.answered.iter().map(ToString::to_string).collect();
             self.taken = Some(format!("{} is the name of another machine ({})", self.host(), others.join(", ")));
             if self.number < NAMES_MAX {
