@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use super::{Shared, lock, running};
 use crate::base::{MeshId, NodeId};
 use crate::logic::election::{CannotStepDown, Election, Output, Timing};
+use crate::shell::net::ear::Ear;
 use crate::shell::net::link::LinkSender;
 use crate::shell::{clock, rt};
 use crate::wire::api::{self, Term};
@@ -27,10 +28,10 @@ mod term;
 
 pub(super) use commands::{allow, coordinator, step_down};
 
-/// Heartbeats that wait for the task; more are dropped, as the next ones say the same. A guess: 50 neighbours, five times.
-const HEARTBEATS_MAX: usize = 256;
 /// A disk that could not hold a term is tried again after this time. A guess.
 const DISK_AGAIN_MS: u64 = 60_000;
+/// Said while a term cannot be made durable.
+const NOT_DURABLE: &str = "this machine cannot be coordinator: its term cannot be written";
 /// How long a node that ends waits for its successor, beyond what the machine itself does.
 const FAREWELL_MS: u64 = 500;
 
@@ -60,28 +61,22 @@ struct View {
 /// The election, shared by all parts of the node.
 pub(super) struct Elections {
     inputs: Sender<Input>,
-    heartbeats: Sender<(NodeId, Heartbeat)>,
-    inbox: Mutex<Option<Inbox>>,
+    inbox: Mutex<Option<Receiver<Input>>>,
+    ear: Ear,
     view: Mutex<View>,
     changed: Signal,
     lease_ms: AtomicU64,
     term: AtomicU64,
 }
 
-struct Inbox {
-    inputs: Receiver<Input>,
-    heartbeats: Receiver<(NodeId, Heartbeat)>,
-}
-
 impl Elections {
     /// An election that does not run yet.
     pub(super) fn new() -> Self {
         let (inputs, inputs_in) = async_channel::unbounded();
-        let (heartbeats, heartbeats_in) = async_channel::bounded(HEARTBEATS_MAX);
         Self {
             inputs,
-            heartbeats,
-            inbox: Mutex::new(Some(Inbox { inputs: inputs_in, heartbeats: heartbeats_in })),
+            inbox: Mutex::new(Some(inputs_in)),
+            ear: Ear::new(),
             view: Mutex::new(View { fit: true, ..View::default() }),
             changed: Signal::new(),
             lease_ms: AtomicU64::new(0),
@@ -90,8 +85,8 @@ impl Elections {
     }
 
     /// Where links put the heartbeats that they hear.
-    pub(super) fn ear(&self) -> Sender<(NodeId, Heartbeat)> {
-        self.heartbeats.clone()
+    pub(super) fn ear(&self) -> Ear {
+        self.ear.clone()
     }
 
     /// Heartbeats to this member go over this link from now on.
@@ -172,6 +167,13 @@ impl Elections {
     }
 }
 
+/// What the task waits for.
+enum Woken {
+    Told(Option<Input>),
+    Heard(BTreeMap<NodeId, Heartbeat>),
+    Time,
+}
+
 /// The running election.
 struct Task {
     shared: Arc<Shared>,
@@ -193,27 +195,38 @@ impl Task {
         Self { shared, machine, mesh: None, links, wake_ms: None, disk_again_ms: None, signed: None, seen_bytes: 0 }
     }
 
-    async fn run(mut self, inbox: Inbox) {
+    async fn run(mut self, inputs: Receiver<Input>) {
+        let ear = self.shared.election.ear();
         let out = self.rules();
         self.act(out).await;
         loop {
             let wake = self.wake_ms.into_iter().chain(self.disk_again_ms).min();
-            let input = async { Some(inbox.inputs.recv().await.map(Ok)) };
-            let heartbeat = async { Some(inbox.heartbeats.recv().await.map(Err)) };
+            let input = async { Woken::Told(inputs.recv().await.ok()) };
+            let heartbeat = async { Woken::Heard(ear.heard().await) };
             let timer = async {
                 match wake {
                     Some(at) => rt::sleep(Duration::from_millis(at.saturating_sub(clock::boottime_ms()))).await,
                     None => future::pending().await,
                 }
-                None
+                Woken::Time
             };
-            let out = match future::or(input, future::or(heartbeat, timer)).await {
-                Some(Ok(Ok(input))) => self.take(input),
-                Some(Ok(Err((from, heartbeat)))) => self.hear(from, heartbeat),
-                Some(Err(_)) => return,
-                None => self.tick(),
-            };
-            self.act(out).await;
+            match future::or(input, future::or(heartbeat, timer)).await {
+                Woken::Told(Some(input)) => {
+                    let out = self.take(input);
+                    self.act(out).await;
+                }
+                Woken::Told(None) => return,
+                Woken::Heard(heartbeats) => {
+                    for (from, heartbeat) in heartbeats {
+                        let out = self.hear(from, heartbeat);
+                        self.act(out).await;
+                    }
+                }
+                Woken::Time => {
+                    let out = self.tick();
+                    self.act(out).await;
+                }
+            }
         }
     }
 
@@ -330,7 +343,7 @@ impl Task {
                     if let Some(Err(error)) = written.await {
                         let mut instead = Vec::new();
                         self.shared.alert(
-                            String::from("this machine cannot be coordinator: its term cannot be written"),
+                            String::from(NOT_DURABLE),
                             Some(format!("{}; it tries again by itself", super::reasons(&error).join(": "))),
                         );
                         let now = clock::boottime_ms();
@@ -338,6 +351,7 @@ impl Task {
                         self.machine.handle_not_durable(now, &mut instead);
                         return instead;
                     }
+                    self.shared.over(NOT_DURABLE);
                 }
                 Output::Lead(term) => {
                     self.shared.election.term.store(term, Ordering::Release);

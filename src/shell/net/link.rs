@@ -22,6 +22,7 @@ use event_listener::Event as Signal;
 use futures_lite::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
 use futures_rustls::TlsStream;
 
+use super::ear::Ear;
 use super::frames::{FrameError, FrameReader};
 use super::socket::{Breaker, Socket};
 use super::tls::Secured;
@@ -211,7 +212,7 @@ pub struct Link {
     writer: Writer,
     breaker: Breaker,
     counters: Arc<Counters>,
-    heartbeats: Option<Sender<(NodeId, Heartbeat)>>,
+    heartbeats: Option<Ear>,
 }
 
 impl std::fmt::Debug for Link {
@@ -251,9 +252,8 @@ impl Link {
         Ok(Self { peer, hello, remote, dialled, reader, writer, breaker, counters, heartbeats: None })
     }
 
-    /// Heartbeats of the peer go there at once, past everything that waits to be taken. One that finds no room is
-    /// dropped: the next one says the same.
-    pub fn with_heartbeats(mut self, to: Sender<(NodeId, Heartbeat)>) -> Self {
+    /// Heartbeats of the peer go there at once, past everything that waits to be taken.
+    pub fn with_heartbeats(mut self, to: Ear) -> Self {
         self.heartbeats = Some(to);
         self
     }
@@ -593,12 +593,7 @@ async fn watch(shared: Arc<Shared>) {
 }
 
 /// The task that reads. It ends last and says why the link ended.
-async fn read(
-    shared: Arc<Shared>,
-    mut reader: Reader,
-    incoming: Sender<Incoming>,
-    heartbeats: Option<Sender<(NodeId, Heartbeat)>>,
-) {
+async fn read(shared: Arc<Shared>, mut reader: Reader, incoming: Sender<Incoming>, heartbeats: Option<Ear>) {
     let peer = shared.peer;
     let mut long = 0_u32;
     loop {
@@ -632,7 +627,7 @@ async fn read(
                 break;
             }
             Message::Heartbeat(heartbeat) if heartbeats.is_some() => {
-                let _ = heartbeats.as_ref().map(|to| to.try_send((peer, heartbeat)));
+                heartbeats.iter().for_each(|ear| ear.hear(peer, heartbeat.clone()));
             }
             message => {
                 let large = matches!(message, Message::Content(_));
