@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod audit;
+pub mod election;
 pub mod load;
 pub mod office;
 pub mod pairing;

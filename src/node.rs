@@ -13,6 +13,7 @@ mod audit;
 mod commands;
 pub mod config;
 mod conflicts;
+mod election;
 mod folder;
 mod guard;
 mod late;
@@ -32,7 +33,7 @@ mod session;
 mod sharing;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -83,6 +84,7 @@ struct Shared {
     desk: office::Desk,
     invitations: pairing::Invitations,
     archive: archive::Keeper,
+    election: election::Elections,
     /// Held by commands that change mesh or folders: one at a time.
     changing: async_lock::Mutex<()>,
     to_loop: Sender<running::Event>,
@@ -140,6 +142,14 @@ impl Shared {
         let hint = "stop the copy, delete its lanyard home (its key is there; the shared files may stay) and start it: \
                     then it joins with a code of 'lanyard invite' as a machine of its own";
         self.alert(what, Some(hint.into()));
+    }
+
+    /// Every address at which a member is connected, or was last.
+    fn addresses(&self) -> BTreeSet<IpAddr> {
+        let record = self.mesh.record();
+        let known = record.members.values().flat_map(|contact| contact.addresses.iter().cloned());
+        let connected = lock(&self.connected).values().map(|way| way.address.clone()).collect::<Vec<_>>();
+        known.chain(connected).filter_map(|at| at.parse::<std::net::SocketAddr>().ok()).map(|at| at.ip()).collect()
     }
 
     /// Tells what happened.

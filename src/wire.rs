@@ -9,6 +9,7 @@ pub mod codec;
 pub mod content;
 pub mod envelope;
 pub mod frame;
+pub mod heartbeat;
 pub mod hello;
 pub mod message;
 pub mod pairing;

@@ -1,21 +1,26 @@
-//! `lanyard coordinator`: which machines may serve the office.
+//! `lanyard coordinator`: which machine serves the office, and which ones may.
 
 use clap::{Args, Subcommand};
 
-use crate::wire::api::{AllowNode, Allowed, PRIORITY_USUAL, Request};
+use crate::wire::api::{self, AllowNode, Allowed, EligibleNode, PRIORITY_USUAL, Request, SteppedDown};
 
-use super::screen::plain;
+use super::screen::{Screen, Stop, plain};
 use super::{Context, Outcome};
 
-/// Choose which machines may serve as the office's server
+/// Show the machine that serves as the office's server, and choose which ones may
+///
+/// The office needs none. Of the machines that an admin allows, the one with the highest priority that is there serves;
+/// when it dies or is switched off, the next one takes over within seconds.
 #[derive(Args)]
 pub(super) struct Coordinator {
     #[command(subcommand)]
-    step: Step,
+    step: Option<Step>,
 }
 
 #[derive(Subcommand)]
 enum Step {
+    /// Show who is coordinator, and who may be
+    Status,
     /// Let a machine be coordinator
     Allow {
         /// The machine, by name or id
@@ -31,13 +36,31 @@ enum Step {
         #[arg(value_name = "NODE")]
         node: String,
     },
+    /// Hand over from this machine to the next one; it stays back for ten minutes
+    #[command(name = "step-down")]
+    HandOver,
 }
 
 impl Coordinator {
     pub(super) fn run(self, context: &Context) -> Outcome {
+        let screen = &context.screen;
         match self.step {
-            Step::Allow { node, priority } => allow(context, node, Some(priority)),
-            Step::Deny { node } => allow(context, node, None),
+            None | Some(Step::Status) => {
+                let status: api::Coordinator = context.client()?.ask_now(&Request::Coordinator)?;
+                if screen.json { screen.document(&status) } else { print(screen, &status) }
+            }
+            Some(Step::Allow { node, priority }) => allow(context, node, Some(priority)),
+            Some(Step::Deny { node }) => allow(context, node, None),
+            Some(Step::HandOver) => {
+                let done: SteppedDown = context.client()?.ask_now(&Request::StepDown)?;
+                if screen.json {
+                    return screen.document(&done);
+                }
+                match done.coordinator {
+                    Some(term) => screen.line(format_args!("{} is the coordinator now.", plain(&term.name))),
+                    None => screen.line("this machine is not the coordinator any more; another one takes over now."),
+                }
+            }
         }
     }
 }
@@ -54,4 +77,40 @@ fn allow(context: &Context, node: String, priority: Option<u16>) -> Outcome {
         Some(priority) => screen.line(format_args!("{who} may{already} be coordinator, with priority {priority}.")),
         None => screen.line(format_args!("{who} may{already} not be coordinator.")),
     }
+}
+
+fn print(screen: &Screen, status: &api::Coordinator) -> Result<(), Stop> {
+    match &status.coordinator {
+        Some(term) => {
+            let here = if status.this { ", this machine" } else { "" };
+            screen.line(format_args!("coordinator: {}{here} (term {})", plain(&term.name), term.term))?;
+        }
+        None if status.eligible.is_empty() => {
+            return screen.line(
+                "there is no coordinator, and the office needs none: 'lanyard coordinator allow NODE' chooses a machine",
+            );
+        }
+        None => screen.line("there is no coordinator now")?,
+    }
+    if let Some(host) = &status.host {
+        screen.line(format_args!("found as:    {}", plain(host)))?;
+    }
+    if let Some(why) = &status.host_taken {
+        screen.line(format_args!("             {}", plain(why)))?;
+    }
+    if !status.fit {
+        screen.line("this machine is not fit to be coordinator now; 'lanyard status' says why")?;
+    }
+    screen.line("")?;
+    screen.table(&["MAY BE COORDINATOR", "PRIORITY", "STATE"], status.eligible.iter().map(row).collect())
+}
+
+fn row(node: &EligibleNode) -> Vec<String> {
+    let state = match (node.coordinator, node.ready, node.connected) {
+        (true, ..) => "coordinator",
+        (_, true, _) => "ready",
+        (_, false, true) => "not fit now",
+        (_, false, false) => "away",
+    };
+    vec![plain(&node.node.name), node.priority.to_string(), state.into()]
 }

@@ -90,6 +90,10 @@ fn words(event: &Event) -> String {
             0 => format!("{}: {}", plain(doing), bytes(*done)),
             total => format!("{}: {} of {}", plain(doing), bytes(*done), bytes(*total)),
         },
+        Event::Coordinator { coordinator: Some(term) } => {
+            format!("{} is the coordinator now (term {})", plain(&term.name), term.term)
+        }
+        Event::Coordinator { coordinator: None } => "there is no coordinator now".into(),
         Event::Alert { what, hint } => {
             let hint = hint.as_ref().map(|hint| format!(" ({})", plain(hint))).unwrap_or_default();
             format!("needs attention: {}{hint}", plain(what))

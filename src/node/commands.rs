@@ -8,8 +8,8 @@ use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
 use super::{
-    Shared, archive, audit, conflicts, guard, late, lock, office, pairing, past, receiving, restore, rules, running,
-    sharing, verify,
+    Shared, archive, audit, conflicts, election, guard, late, lock, office, pairing, past, receiving, restore, rules,
+    running, sharing, verify,
 };
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
@@ -64,7 +64,9 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Late(ask) => late::late(shared, &ask).map(Response::Late),
         Request::KeepLate(ask) => late::keep(shared, ask).await.map(Response::Kept),
         Request::Reinstate(ask) => late::reinstate(shared, ask).await.map(Response::Reinstated),
-        Request::Allow(ask) => rules::allow(shared, ask).await.map(Response::Allowed),
+        Request::Coordinator => election::coordinator(shared).map(Response::Coordinator),
+        Request::Allow(ask) => election::allow(shared, ask).await.map(Response::Allowed),
+        Request::StepDown => election::step_down(shared).await.map(Response::SteppedDown),
         Request::Guard => guard::held(shared).map(Response::Held),
         Request::Verify(ask) => verify::verify(shared, ask).await.map(Response::Verified),
         Request::Decide(ask) => guard::decide(shared, ask).await.map(Response::Decided),
@@ -92,6 +94,7 @@ fn signs(request: &Request) -> bool {
         R::Status | R::Nodes | R::Folders | R::Get(_) | R::Drop(_) | R::InviteOutcome(_) | R::Join(_) => false,
         R::Wait(_) | R::Rules(_) | R::Groups | R::Versions(_) | R::Conflicts(_) | R::ResolveConflict(_) => false,
         R::Revert(_) | R::Late(_) | R::Guard | R::Verify(_) | R::Audit(_) | R::Health => false,
+        R::Coordinator | R::StepDown => false,
         R::Archive(_) | R::Shutdown => false,
     }
 }
@@ -122,7 +125,7 @@ pub(super) fn status(shared: &Shared) -> Status {
             })
             .collect(),
         folders: folders(shared),
-        coordinator: None,
+        coordinator: election::known(shared),
         alerts: alerts(shared, policy.as_deref()),
     }
 }
@@ -210,6 +213,7 @@ pub(super) fn nodes(shared: &Shared) -> Vec<Member> {
             id: node.to_text(),
             name: member.name.clone(),
             role: member.role,
+            priority: policy.eligible(node),
             this: node == me,
             connected: node == me || address.is_some(),
             address,

@@ -15,10 +15,10 @@ use crate::logic::policy::{
 };
 use crate::shell::{clock, entropy};
 use crate::wire::api::{
-    AllowNode, Allowed, AskCopies, ChangeGroup, ChangeRole, ExpelNode, Expelled, Failure, FailureKind, GrantRule,
-    Group, GroupStep, MemberLevel, PathText, RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired,
-    RevertChanges, Reverted, RevokeRule, RoleChanged, Rule, Ruled, Rules, RulesOf, Standings, SubjectRef, Thing, Until,
-    UtcTime, WantedCopies,
+    AskCopies, ChangeGroup, ChangeRole, ExpelNode, Expelled, Failure, FailureKind, GrantRule, Group, GroupStep,
+    MemberLevel, PathText, RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges,
+    Reverted, RevokeRule, RoleChanged, Rule, Ruled, Rules, RulesOf, Standings, SubjectRef, Thing, Until, UtcTime,
+    WantedCopies,
 };
 use crate::wire::recovery::RecoveryKey;
 use crate::wire::statement::{Body, Grant, Named, Subject};
@@ -158,21 +158,6 @@ pub(super) async fn role(shared: &Arc<Shared>, ask: ChangeRole) -> Result<RoleCh
     Ok(RoleChanged { node: named.clone(), role: ask.role, statement: Some(id.to_hex()) })
 }
 
-/// Lets a node be coordinator, or no longer.
-pub(super) async fn allow(shared: &Arc<Shared>, ask: AllowNode) -> Result<Allowed, Failure> {
-    let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
-    let node = find_node(&policy, &ask.node).map_err(unclear)?;
-    let named = shared.node_ref(Some(&policy), node);
-    let priority = ask.priority;
-    if policy.eligible(node) == priority {
-        return Ok(Allowed { node: named, priority, statement: None });
-    }
-    let what = || format!("cannot choose whether {} may be coordinator", named.name);
-    let id = sign(shared, what, |policy, me| policy::plan_eligible(policy, me, node, priority))?;
-    Ok(Allowed { node: named.clone(), priority, statement: Some(id.to_hex()) })
-}
-
 /// Every group, by name.
 pub(super) fn groups(shared: &Shared) -> Result<Vec<Group>, Failure> {
     let policy = commands::must_have_mesh(shared)?;
@@ -303,7 +288,7 @@ pub(super) async fn revert(shared: &Arc<Shared>, ask: RevertChanges) -> Result<R
 }
 
 /// Plans and signs one statement. `what`: what cannot be done, should the rules not allow it.
-fn sign(
+pub(super) fn sign(
     shared: &Shared,
     what: impl Fn() -> String,
     plan: impl FnOnce(&Policy, NodeId) -> Result<Body, PlanRefused>,

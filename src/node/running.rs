@@ -73,6 +73,8 @@ pub(crate) enum Event {
     Joined(NodeId),
     /// Invitations were opened or have ended.
     Invitations,
+    /// Whether this node is coordinator: it alone has the office's name.
+    Office(bool),
     Stop,
 }
 
@@ -194,6 +196,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         desk: super::office::Desk::default(),
         invitations: pairing::Invitations::default(),
         archive: archive::Keeper::default(),
+        election: super::election::Elections::new(),
         changing: async_lock::Mutex::new(()),
         to_loop: own.clone(),
     });
@@ -208,6 +211,7 @@ async fn start(options: Options) -> Result<(), Failure> {
     watch_signals(own.clone());
     resolve_configured(&shared, own.clone());
 
+    shared.election.start(&shared);
     sharing::start_all(&shared).await;
     archive::start(&shared);
     let running = Running {
@@ -523,12 +527,19 @@ impl Running {
                     mdns.invite(open).await;
                 }
             }
+            Event::Office(leads) => self.office(leads).await,
+            Event::Mdns(mdns::Event::Office { host, taken }) => self.shared.election.published(Some((host, taken))),
             Event::Stop => {}
         }
         self.act(out).await;
     }
 
     async fn mesh_changed(&mut self, change: Change, out: &mut Vec<Output>) {
+        self.shared.election.rules_changed();
+        if self.shared.election.leads().is_some() {
+            // The mesh may have another name, and other members.
+            self.office(true).await;
+        }
         match change {
             Change::Statements(taken) => {
                 self.order(|_| Order::News(taken.clone()));
@@ -605,6 +616,17 @@ impl Running {
         }
     }
 
+    /// The office's name follows the coordinator.
+    async fn office(&self, leads: bool) {
+        let Some(mdns) = &self.mdns else { return };
+        let policy = self.shared.mesh.policy().filter(|_| leads && self.shared.election.leads().is_some());
+        if policy.is_none() {
+            self.shared.election.published(None);
+        }
+        let members = self.shared.addresses();
+        mdns.office(policy.map(|policy| mdns::Office { name: policy.mesh_name().to_string(), members })).await;
+    }
+
     fn own_addresses(&mut self, out: &mut Vec<Output>) {
         match self.selection.addresses() {
             Ok(addresses) => {
@@ -630,6 +652,7 @@ impl Running {
         let up = Up { link: peering::LinkId(id.0), peer, purpose, run, dial, via, remote, port };
         let (incoming, received) = async_channel::bounded(INCOMING_MAX);
         let (orders, ordered) = async_channel::bounded(64);
+        let link = if purpose == Purpose::Control { link.with_heartbeats(self.shared.election.ear()) } else { link };
         let sender = link.start(id, Limits::of(purpose), incoming);
         let session = Session::new(self.shared.clone(), sender.clone(), purpose);
         let own = self.own.clone();
@@ -702,6 +725,7 @@ impl Running {
         self.turns += 1;
         let _ = one.orders.try_send(Order::Used(self.turns));
         if purpose == Purpose::Control {
+            self.shared.election.linked(node, one.sender.clone());
             let way = Way { address: one.remote.to_string(), via: one.via };
             let known: Vec<Address> = self
                 .shared
@@ -736,6 +760,7 @@ impl Running {
 
     /// There is no link to this member any more.
     fn unlinked(&mut self, node: NodeId) {
+        self.shared.election.unlinked(node);
         if super::lock(&self.shared.connected).remove(&node).is_none() {
             return;
         }
@@ -747,6 +772,7 @@ impl Running {
 
     /// Says goodbye to everyone and ends the folders, all at once.
     async fn stop(mut self) {
+        self.shared.election.stop().await;
         self.shared.tell(api::Event::Stopping);
         for link in self.sessions.values() {
             link.sender.close(Bye::Stopping);

@@ -335,7 +335,8 @@ impl Session {
                 }
             }
             Message::RelayCall(call) if self.purpose == Purpose::Control => self.shared.called(self.peer, call).await,
-            Message::RelayCall(_) | Message::Unknown(_) => {}
+            // Heartbeats are taken by the election before the others' turn.
+            Message::RelayCall(_) | Message::Heartbeat(_) | Message::Unknown(_) => {}
             Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => {
                 return Err(String::from("a message out of place"));
             }

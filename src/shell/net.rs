@@ -12,6 +12,7 @@ use crate::base::{DiscoveryKey, NodeId};
 use crate::wire::hello::{self, ANSWER_BYTES, CHALLENGE_BYTES};
 
 pub mod dial;
+pub mod ear;
 #[cfg(test)]
 mod foul;
 mod frames;

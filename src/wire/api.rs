@@ -37,7 +37,7 @@ pub use archive::{
     SnapshotFailed, SnapshotTaken, SnapshotsTaken,
 };
 pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
-pub use coordinator::{AllowNode, Allowed, PRIORITY_USUAL};
+pub use coordinator::{AllowNode, Allowed, Coordinator, EligibleNode, PRIORITY_USUAL, SteppedDown};
 pub use event::{Change, Event, JoinStep, Stamped};
 pub use failure::{Failure, FailureKind};
 pub use guard::{DecideHeld, Decided, HELD_PATHS_MAX, HeldBurst};
@@ -124,6 +124,10 @@ pub enum Request {
     Verify(VerifyFolders),
     /// Let a node be coordinator, or no longer. Answer: `Allowed`.
     Allow(AllowNode),
+    /// The coordinator, and who may be it. Answer: `Coordinator`.
+    Coordinator,
+    /// Hand over to another node. Answer: `SteppedDown`, once the other one serves.
+    StepDown,
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
     /// What can be brought back of a path. Answer: `Versions`.
@@ -286,7 +290,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 38] = [
+const ROUTES: [(&str, &str); 40] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -325,6 +329,8 @@ const ROUTES: [(&str, &str); 38] = [
     ("/v1/copies", "POST"),
     ("/v1/archive", "POST"),
     ("/v1/coordinator/allow", "POST"),
+    ("/v1/coordinator", "GET"),
+    ("/v1/coordinator/step-down", "POST"),
 ];
 
 impl Request {
@@ -369,6 +375,8 @@ impl Request {
             Self::Copies(_) => 35,
             Self::Archive(_) => 36,
             Self::Allow(_) => 37,
+            Self::Coordinator => 38,
+            Self::StepDown => 39,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -377,9 +385,16 @@ impl Request {
     /// The request's body; empty for reads.
     pub fn body(&self) -> Vec<u8> {
         let json = match self {
-            Self::Status | Self::Nodes | Self::Folders | Self::Groups | Self::Guard | Self::Health => {
+            Self::Status
+            | Self::Nodes
+            | Self::Folders
+            | Self::Groups
+            | Self::Guard
+            | Self::Health
+            | Self::Coordinator => {
                 return Vec::new();
             }
+            Self::Allow(ask) => serde_json::to_vec(ask),
             Self::Share(ask) => serde_json::to_vec(ask),
             Self::Get(ask) => serde_json::to_vec(ask),
             Self::Drop(ask) => serde_json::to_vec(ask),
@@ -409,8 +424,7 @@ impl Request {
             Self::ResolveConflict(ask) => serde_json::to_vec(ask),
             Self::Copies(ask) => serde_json::to_vec(ask),
             Self::Archive(ask) => serde_json::to_vec(ask),
-            Self::Allow(ask) => serde_json::to_vec(ask),
-            Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
+            Self::Leave | Self::StepDown | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
     }
@@ -455,6 +469,8 @@ impl Request {
             "/v1/verify" => Self::Verify(read(path, body)?),
             "/v1/versions" => Self::Versions(read(path, body)?),
             "/v1/restore" => Self::Restore(read(path, body)?),
+            "/v1/coordinator" => Self::Coordinator,
+            "/v1/coordinator/step-down" => read::<Nothing>(path, body).map(|_| Self::StepDown)?,
             "/v1/conflicts" => Self::Conflicts(read(path, body)?),
             "/v1/conflicts/resolve" => Self::ResolveConflict(read(path, body)?),
             "/v1/health" => Self::Health,
@@ -502,6 +518,9 @@ mod tests {
         vec![
             Request::Status,
             Request::Nodes,
+            Request::Coordinator,
+            Request::Allow(AllowNode { node: "attic".into(), priority: Some(PRIORITY_USUAL) }),
+            Request::StepDown,
             Request::Folders,
             Request::Share(Share { path: path.clone(), name: Some("plans".into()), everyone: Some(Level::Read) }),
             Request::Get(Get { folder: "plans".into(), inside: None, path: Some(path.clone()) }),

@@ -106,6 +106,9 @@ pub mod kind {
     /// Relay: the answer to either.
     pub const RELAY_ANSWER: u16 = 0x0503;
 
+    /// Who claims to be coordinator, and what the sender hears of it.
+    pub const HEARTBEAT: u16 = 0x0343;
+
     /// Pairing: the joiner's first message.
     pub const PAIR_START: u16 = 0x0401;
     /// Pairing: the inviter's answer.

@@ -9,6 +9,7 @@ use super::batch::{ENTRIES_MAX, Packed};
 use super::codec::{self, Bytes, DecodeError, List, Text};
 use super::content::{CHUNK_BYTES_MAX, Leaf, Leaves};
 use super::envelope::{Envelope, kind};
+use super::heartbeat::Heartbeat;
 use super::relay::Meeting;
 use super::report::{AuditLines, Report};
 use super::signed::Signed;
@@ -72,6 +73,8 @@ pub enum Message {
     Have(Have),
     /// A relay says that a member wants to meet the receiver there.
     RelayCall(RelayCall),
+    /// Who claims to be coordinator, and what the sender hears of it.
+    Heartbeat(Heartbeat),
     /// A kind that a later version gave and that may be ignored.
     Unknown(u16),
 }
@@ -317,6 +320,7 @@ impl Message {
             Self::AuditLines(m) => (kind::AUDIT_LINES, codec::encode(m)),
             Self::Have(m) => (kind::HAVE, codec::encode(m)),
             Self::RelayCall(m) => (kind::RELAY_CALL, codec::encode(m)),
+            Self::Heartbeat(m) => (kind::HEARTBEAT, codec::encode(m)),
             Self::Unknown(kind) => return Envelope::seal(*kind, false, &[]),
         };
         Envelope::seal(kind, is_critical(kind), &body)
@@ -350,6 +354,7 @@ impl Message {
             kind::AUDIT_LINES => take(body).map(Self::AuditLines),
             kind::HAVE => take(body).map(Self::Have),
             kind::RELAY_CALL => take(body).map(Self::RelayCall),
+            kind::HEARTBEAT => take(body).map(Self::Heartbeat),
             unknown if critical => return Err(DecodeError::UnknownKind(unknown)),
             unknown => return Ok(Self::Unknown(unknown)),
         }?;
@@ -361,6 +366,12 @@ impl Message {
 fn is_critical(kind: u16) -> bool {
     !matches!(
         kind,
-        kind::ADDRESSES | kind::HAVE | kind::REPORT | kind::AUDIT_WANT | kind::AUDIT_LINES | kind::RELAY_CALL
+        kind::ADDRESSES
+            | kind::HEARTBEAT
+            | kind::HAVE
+            | kind::REPORT
+            | kind::AUDIT_WANT
+            | kind::AUDIT_LINES
+            | kind::RELAY_CALL
     )
 }

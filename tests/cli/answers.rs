@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use lanyard::wire::api::{
-    Alert, Amount, Change, Dropped, Event, Failure, Folder, FolderBrief, FolderState, Founded, Got, Invitation,
-    InvitationOutcome, InvitationState, Joined, LateCount, Left, Level, Member, Merged, MeshRef, NodeRef, PathText,
-    Peer, Request, Response, Role, Shared, Standing, Status, Term, ThisNode, UtcTime, Waited,
+    Alert, Amount, Change, Coordinator, Dropped, EligibleNode, Event, Failure, Folder, FolderBrief, FolderState,
+    Founded, Got, Invitation, InvitationOutcome, InvitationState, Joined, LateCount, Left, Level, Member, Merged,
+    MeshRef, NodeRef, PathText, Peer, Request, Response, Role, Shared, Standing, Status, Term, ThisNode, UtcTime,
+    Waited,
 };
 
 use crate::node::{Node, answer, finish, text};
@@ -134,6 +135,48 @@ fn names_of_others_cannot_steer_the_terminal() {
 }
 
 #[test]
+fn the_coordinator_and_who_may_be_it_are_shown() {
+    let one = |name: &str, priority, coordinator, connected, ready| EligibleNode {
+        node: NodeRef { id: ID.into(), name: name.into() },
+        priority,
+        coordinator,
+        connected,
+        ready,
+    };
+    let status = Coordinator {
+        coordinator: Some(Term { id: ID.into(), name: "attic".into(), term: 7 }),
+        this: true,
+        host: Some("office-2.local".into()),
+        host_taken: Some("office.local is the name of another machine (10.0.0.9)".into()),
+        fit: true,
+        eligible: vec![
+            one("attic", 200, true, true, true),
+            one("front-desk", 100, false, true, true),
+            one("workshop", 50, false, true, false),
+            one("laptop", 10, false, false, false),
+        ],
+    };
+    let node = answer(Response::Coordinator(status));
+    let expected = "\
+coordinator: attic, this machine (term 7)
+found as:    office-2.local
+             office.local is the name of another machine (10.0.0.9)
+
+MAY BE COORDINATOR  PRIORITY  STATE
+attic               200       coordinator
+front-desk          100       ready
+workshop            50        not fit now
+laptop              10        away
+";
+    assert_eq!(text(&node, &["coordinator"]), expected);
+    assert_eq!(text(&node, &["coordinator", "status"]), expected);
+    assert_eq!(node.json(&["coordinator"])["coordinator"]["term"], 7);
+    let none =
+        Coordinator { coordinator: None, this: false, host: None, host_taken: None, fit: true, eligible: Vec::new() };
+    assert!(text(&answer(Response::Coordinator(none)), &["coordinator"]).contains("coordinator allow NODE"));
+}
+
+#[test]
 fn nodes_lists_this_machine_the_connected_and_the_away() {
     let member = |name: &str, this, connected, last_seen| Member {
         id: ID.into(),
@@ -143,6 +186,7 @@ fn nodes_lists_this_machine_the_connected_and_the_away() {
         connected,
         address: (!this).then(|| "10.0.0.2:47474".into()),
         via: (name == "annex").then(|| "work\u{202e}shop".into()),
+        priority: None,
         last_seen,
     };
     let node = answer(Response::Nodes(vec![

@@ -17,6 +17,7 @@ mod backup;
 mod bad_input;
 mod browse;
 mod conflicts;
+mod coordinator;
 mod crash;
 mod demo;
 mod discovery;

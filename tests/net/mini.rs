@@ -147,7 +147,7 @@ impl Mini {
             Wake::Found(mdns::Event::Found { instance, addrs, invitation: None }) => {
                 self.peering.handle_found(now, &instance, &addrs, &mut out);
             }
-            Wake::Found(mdns::Event::Found { .. }) => {}
+            Wake::Found(mdns::Event::Found { .. } | mdns::Event::Office { .. }) => {}
             Wake::Found(mdns::Event::Gone { instance }) => self.peering.handle_gone(now, &instance, &mut out),
             Wake::Changed => {
                 self.mdns.network_changed().await;

@@ -5,6 +5,7 @@ use lanyard::wire::batch::{Batch, Header, Packed};
 use lanyard::wire::codec::{Bytes, List, Text};
 use lanyard::wire::content::{ChunkRecord, LeafHash};
 use lanyard::wire::envelope::{Envelope, kind};
+use lanyard::wire::heartbeat::{Claim, ClaimState, Hears, Heartbeat};
 use lanyard::wire::hello;
 use lanyard::wire::message::{
     Address, Answer, BatchPush, Bye, Content, ContentWant, EntryWant, Frontiers, Have, Hello, Hole, HoleReason, Inline,
@@ -197,8 +198,21 @@ fn all_messages() -> Vec<(&'static str, Message)> {
             let meeting = Meeting([9; 16]);
             Message::RelayCall(RelayCall { meeting, from: node(2), purpose: Purpose::Bulk })
         }),
+        ("heartbeat, no coordinator", Message::Heartbeat(Heartbeat { claim: None, hears: None, candidate: false })),
+        ("heartbeat, heard", {
+            let hears = Some(Hears { node: node(2), term: 300 });
+            Message::Heartbeat(Heartbeat { claim: None, hears, candidate: true })
+        }),
+        ("heartbeat, serves", heartbeat(ClaimState::Serves)),
+        ("heartbeat, hands over", heartbeat(ClaimState::Hands(node(2)))),
+        ("heartbeat, over", heartbeat(ClaimState::Over)),
         ("a later kind that may be ignored", Message::Unknown(0x03ff)),
     ]
+}
+
+fn heartbeat(state: ClaimState) -> Message {
+    let claim = Claim { node: node(1), term: 3, beat: 300, settled: true, state };
+    Message::Heartbeat(Heartbeat { claim: Some(claim.sign(MeshId([0xee; 32]), &key())), hears: None, candidate: true })
 }
 
 pub(crate) fn messages() -> Vec<Case> {
@@ -228,6 +242,21 @@ pub(crate) fn messages() -> Vec<Case> {
         case(AS, "have of a path outside the folder", have(false, b"\x04../a", &[0, 0])),
         case(AS, "have without a map", have(false, b"\x01a", &[0])),
         case(AS, "have with a map of 4,097 bytes", have(false, b"\x01a", &[&[0, 0x81, 0x20][..], &[0; 4097]].concat())),
+        case(AS, "heartbeat, with a critical bit", seal(kind::HEARTBEAT, &[0, 0, 0])),
+        case(AS, "heartbeat, cut short", Envelope::seal(kind::HEARTBEAT, false, &[0, 0])),
+        case(AS, "heartbeat with a third answer to yes or no", Envelope::seal(kind::HEARTBEAT, false, &[0, 0, 2])),
+        case(AS, "heartbeat with a state that is not there", {
+            let claim = [&[1][..], &[7; 32], &[3, 9, 1, 3, 0], &[0, 0]].concat();
+            Envelope::seal(kind::HEARTBEAT, false, &claim)
+        }),
+        case(AS, "heartbeat with a signature of 65 bytes", {
+            let claim = [&[1][..], &[7; 32], &[3, 9, 1, 0, 65], &[0; 65], &[0, 0]].concat();
+            Envelope::seal(kind::HEARTBEAT, false, &claim)
+        }),
+        case(AS, "heartbeat with a term in more bytes than it needs", {
+            let claim = [&[1][..], &[7; 32], &[0x83, 0x00, 9, 1, 0, 0], &[0, 0]].concat();
+            Envelope::seal(kind::HEARTBEAT, false, &claim)
+        }),
         case(AS, "nothing", []),
         case(AS, "a later kind that is critical", seal(0x03ff, b"")),
         case(AS, "a statement's kind", seal(kind::GRANT, b"")),

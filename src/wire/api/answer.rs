@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Allowed, ArchiveAnswer, AuditEntry, Conflicts, Decided, Expelled, Group, Health, HeldBurst, Kept, Late, LateCount,
-    PathText, Recovered, Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules,
-    UtcTime, Verified, Versions, WantedCopies,
+    Allowed, ArchiveAnswer, AuditEntry, Conflicts, Coordinator, Decided, Expelled, Group, Health, HeldBurst, Kept,
+    Late, LateCount, PathText, Recovered, Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged,
+    Ruled, Rules, SteppedDown, UtcTime, Verified, Versions, WantedCopies,
 };
 use crate::base::{Level, Role};
 
@@ -57,6 +57,10 @@ pub enum Response {
     Reverted(Reverted),
     /// To `Request::Allow`.
     Allowed(Allowed),
+    /// To `Request::Coordinator`.
+    Coordinator(Coordinator),
+    /// To `Request::StepDown`.
+    SteppedDown(SteppedDown),
     /// To `Request::Recover`.
     Recovered(Recovered),
     /// To `Request::Audit`.
@@ -202,6 +206,8 @@ pub struct Member {
     /// Name of the relay through which it is connected; null where it is reached directly.
     #[serde(default)]
     pub via: Option<String>,
+    /// The priority with which it may be coordinator; null where it may not.
+    pub priority: Option<u16>,
     /// When it was last connected; null where it never was, and for this node.
     pub last_seen: Option<UtcTime>,
 }

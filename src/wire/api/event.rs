@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, AuditEntry, FolderState, InvitationState, PathText, UtcTime};
+use super::{Amount, AuditEntry, FolderState, InvitationState, PathText, Term, UtcTime};
 use crate::base::Role;
 
 /// An event and when it happened. In JSON one flat object: `at`, `event`, and the event's own fields.
@@ -159,6 +159,11 @@ pub enum Event {
         /// Bytes in all; 0: not known.
         total: u64,
     },
+    /// Another node is coordinator now, or nobody is.
+    Coordinator {
+        /// Who; null where nobody is.
+        coordinator: Option<Term>,
+    },
     /// Something needs a person.
     Alert {
         /// What is wrong, naming the object.
@@ -192,6 +197,7 @@ impl Event {
             Self::Conflict { .. } => "conflict",
             Self::Audit { .. } => "audit",
             Self::Archive { .. } => "archive",
+            Self::Coordinator { .. } => "coordinator",
             Self::Alert { .. } => "alert",
             Self::Missed { .. } => "missed",
             Self::Stopping => "stopping",
