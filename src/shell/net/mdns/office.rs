@@ -17,9 +17,9 @@ use mdns_sd::{HostnameResolutionEvent, ServiceDaemon, ServiceInfo};
 use super::Event;
 use crate::wire::announce::{OFFICE_SERVICE, host_label, office_instance};
 
-/// How long an answer is waited for: as long as probing takes (RFC 6762 section 8.1). Who has a name of its own answers at
-/// once (section 6), but not every machine is quick.
-const ASK_MS: u64 = 750;
+/// How long an answer is waited for. Who told others of its name within the last second may not say it again at once (RFC
+/// 6762 section 6), so a second question, one second later, is answered at the latest.
+const ASK_MS: u64 = 1_500;
 /// How often the announcement is repeated. A guess: so long may a name be gone after a late goodbye.
 const AGAIN_MS: u64 = 10_000;
 /// Names that are tried: `office` to `office-9`.
