@@ -65,6 +65,7 @@ struct Shared {
     connected: Mutex<BTreeMap<NodeId, String>>,
     alerts: Mutex<Vec<Alert>>,
     invitations: pairing::Invitations,
+    #[cfg_attr(not(feature = "archive"), allow(dead_code, reason = "it keeps nothing then"))]
     archive: archive::Keeper,
     /// Held by commands that change mesh or folders: one at a time.
     changing: async_lock::Mutex<()>,
