@@ -83,6 +83,7 @@ struct Shared {
     /// What the others said of themselves.
     desk: office::Desk,
     invitations: pairing::Invitations,
+    #[cfg_attr(not(feature = "archive"), allow(dead_code, reason = "it keeps nothing then"))]
     archive: archive::Keeper,
     election: election::Elections,
     /// Held by commands that change mesh or folders: one at a time.

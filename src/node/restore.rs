@@ -155,6 +155,7 @@ enum Way<'a> {
     /// It goes into the folder.
     InPlace,
     /// It goes elsewhere.
+    #[cfg_attr(not(feature = "archive"), allow(dead_code, reason = "only what comes from the archive goes there late"))]
     Export(&'a mut Export),
 }
 
