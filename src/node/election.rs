@@ -105,7 +105,6 @@ impl Elections {
     }
 
     /// Whether this node can do a coordinator's work: with a full disk or a broken archive it cannot.
-    #[allow(dead_code, reason = "for what the coordinator does, which says so")]
     pub(super) fn set_fit(&self, fit: bool) {
         self.tell(Input::Fit(fit));
     }

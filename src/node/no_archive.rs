@@ -15,6 +15,11 @@ pub(super) async fn asked(_: &Arc<Shared>, _: AskArchive) -> Result<ArchiveAnswe
         .hint("build it with the feature 'archive', which is on by default"))
 }
 
+/// Without an archive nothing of it can be broken.
+pub(super) fn fit(_: &Shared) -> Result<(), String> {
+    Ok(())
+}
+
 /// Nothing goes on by itself.
 pub(super) fn start(_: &Arc<Shared>) {}
 

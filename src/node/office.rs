@@ -13,7 +13,7 @@ use tracing::warn;
 use super::audit::{folder_ref, line_of, parse};
 use super::folder::State;
 use super::record::Place;
-use super::{Shared, commands, lock};
+use super::{Shared, archive, commands, lock};
 use crate::base::{FolderId, NodeId};
 use crate::logic::office::{Copies, Heard, Office, Output};
 use crate::logic::policy::Policy;
@@ -40,6 +40,8 @@ const LOG_FILES: u32 = 2;
 pub(super) struct Desk {
     office: Mutex<Office>,
     logs: Mutex<BTreeMap<NodeId, Collected>>,
+    /// Why this node could not be coordinator when it was last looked at.
+    unfit: Mutex<Option<String>>,
 }
 
 struct Collected {
@@ -206,8 +208,30 @@ impl Shared {
         Some(AuditLines { lines: List::truncated(lines), through })
     }
 
+    /// What is looked at again and again where this node may be coordinator.
+    pub(super) fn look_after_office(&self) {
+        self.judge_fitness();
+        self.look_at_copies();
+    }
+
+    /// A machine that cannot keep the archive steps aside, and says why.
+    fn judge_fitness(&self) {
+        let why = if self.collects() { archive::fit(self).err() } else { None };
+        let before = std::mem::replace(&mut *lock(&self.desk.unfit), why.clone());
+        if before == why {
+            return;
+        }
+        self.election.set_fit(why.is_none());
+        let what = |why: &str| format!("this machine steps aside as the office's server: {why}");
+        before.iter().for_each(|why| self.over(&what(why)));
+        if let Some(why) = why {
+            let hint = "another machine that may be it takes over; 'lanyard archive status' says more";
+            self.alert(what(&why), Some(hint.into()));
+        }
+    }
+
     /// Looks whether folders are on as many machines as was asked for.
-    pub(super) fn look_at_copies(&self) {
+    fn look_at_copies(&self) {
         let Some(policy) = self.mesh.policy().filter(|_| self.collects()) else { return };
         let members = policy.members().map(|(node, _)| node).collect();
         let mut out = Vec::new();

@@ -434,7 +434,7 @@ impl Running {
         if collected {
             self.order(|_| Order::Report);
             let shared = self.shared.clone();
-            rt::spawn(async move { rt::spawn_blocking(move || shared.look_at_copies()).await });
+            rt::spawn(async move { rt::spawn_blocking(move || shared.look_after_office()).await });
         }
     }
 

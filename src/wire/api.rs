@@ -519,7 +519,6 @@ mod tests {
             Request::Status,
             Request::Nodes,
             Request::Coordinator,
-            Request::Allow(AllowNode { node: "attic".into(), priority: Some(PRIORITY_USUAL) }),
             Request::StepDown,
             Request::Folders,
             Request::Share(Share { path: path.clone(), name: Some("plans".into()), everyone: Some(Level::Read) }),

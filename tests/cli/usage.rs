@@ -208,7 +208,7 @@ fn the_manual_has_a_page_for_every_command() {
     let ran = run(&["man"]);
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
     assert!(ran.stdout.contains(".TH lanyard 1"));
-    for command in COMMANDS.iter().copied() {
+    for command in COMMANDS {
         assert!(ran.stdout.contains(&format!(".TH lanyard-{command} 1")), "{command}");
     }
     // Help that clap adds to itself is no command of ours.

@@ -27,6 +27,7 @@ mod harness;
 mod hostile;
 mod ignore;
 mod network;
+mod office;
 mod partition;
 mod parts;
 mod relay;

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use super::worker::{TurnError, Worker};
 use crate::base::RelPath;
 use crate::logic::sync::clash::Pass;
-use crate::logic::sync::index::IndexError;
 use crate::logic::sync::notices::{Kind, NAMES_MAX, Notices, Told};
 use crate::shell::clock;
 use crate::shell::disk::{DiskError, scan};
@@ -141,7 +140,7 @@ impl Worker {
         }
         let Some((pass, spent)) = self.unusual.pass.as_mut() else { return Ok(()) };
         let begun = clock::boottime_ms();
-        let found = self.setup.store.read(|look| pass.step(look, CLASH_PAGE).map_err(IndexError::from))?;
+        let found = self.setup.store.read(|look| pass.step(look, CLASH_PAGE))?;
         let end = clock::boottime_ms();
         *spent += end.saturating_sub(begun);
         if let Some(found) = found {

@@ -633,9 +633,7 @@ impl Worker {
             .setup
             .store
             .read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?, look.local_only_count()?)))?;
-        let state = if self.pause_until_ms.is_some() {
-            State::Held
-        } else if self.all_wait(need.files) && self.ready.is_empty() {
+        let state = if self.pause_until_ms.is_some() || (self.all_wait(need.files) && self.ready.is_empty()) {
             State::Held
         } else if need.files > 0 || !self.ready.is_empty() {
             State::Syncing
