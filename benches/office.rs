@@ -1,6 +1,6 @@
 //! The office benchmark: two machines, each in its own network namespace, beside Debian's Syncthing and rsync.
 //!
-//! `cargo bench --bench office -- [saves] [drop] [big] [idle] [rules] [--runs N] [--files N] [--settle SECONDS] [--only NAMES] [--moved]`
+//! `cargo bench --bench office -- [saves] [drop] [big] [idle] [rules] [archive] [--runs N] [--files N] [--settle SECONDS] [--only NAMES] [--moved]`
 //!
 //! Rules:
 //! 1. what is compared runs interleaved in one call, on the same disk and the same two namespaces' worth of network, each
@@ -20,6 +20,8 @@ mod node;
 #[path = "../tests/e2e/tree.rs"]
 mod tree;
 
+#[path = "office/archive.rs"]
+mod archive;
 #[path = "office/contest.rs"]
 mod contest;
 #[path = "office/idle.rs"]
@@ -67,9 +69,9 @@ fn main() {
             "--settle" => options.settle = Duration::from_secs(number("--settle")),
             "--moved" => options.moved = true,
             "--only" => options.only = args.next(),
-            "saves" | "drop" | "big" | "idle" | "rules" => asked.push(arg),
+            "saves" | "drop" | "big" | "idle" | "rules" | "archive" => asked.push(arg),
             other => panic!(
-                "unknown benchmark or option {other:?}: saves, drop, big, idle, rules, --runs, --files, --settle, --only, --moved"
+                "unknown benchmark or option {other:?}: saves, drop, big, idle, rules, archive, --runs, --files, --settle, --only, --moved"
             ),
         }
     }
@@ -85,6 +87,9 @@ fn main() {
     }
     if wants("rules") {
         rules::run();
+    }
+    if wants("archive") {
+        archive::run(&options);
     }
     if wants("idle") {
         idle::run(&options);

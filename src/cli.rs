@@ -17,10 +17,13 @@ use crate::wire::api::{Failure, Level, PathText, Role};
 use self::client::Client;
 use self::screen::{Screen, Stop};
 
+mod archive;
 mod audit;
 mod client;
 mod completions;
 mod conflicts;
+mod coordinator;
+mod copies;
 mod demo;
 mod doctor;
 mod drop;
@@ -30,6 +33,7 @@ mod get;
 mod grant;
 mod group;
 mod guard;
+mod health;
 mod invite;
 mod join;
 mod late;
@@ -87,7 +91,9 @@ enum Command {
     Revoke(grant::Revoke),
     Rules(rules::Rules),
     Group(group::Group),
+    Copies(copies::Copies),
     Expel(members::Expel),
+    Coordinator(coordinator::Coordinator),
     Role(members::SetRole),
     Rename(members::Rename),
     Retire(members::Retire),
@@ -100,7 +106,9 @@ enum Command {
     Reinstate(late::Reinstate),
     Guard(guard::Guard),
     Verify(verify::Verify),
+    Archive(archive::Archive),
     Audit(audit::Audit),
+    Health(health::Health),
     Wait(wait::Wait),
     Events(events::Events),
     Doctor(doctor::Doctor),
@@ -147,7 +155,9 @@ pub fn run() -> ExitCode {
         Command::Revoke(command) => command.run(context),
         Command::Rules(command) => command.run(context),
         Command::Group(command) => command.run(context),
+        Command::Copies(command) => command.run(context),
         Command::Expel(command) => command.run(context),
+        Command::Coordinator(command) => command.run(context),
         Command::Role(command) => command.run(context),
         Command::Rename(command) => command.run(context),
         Command::Retire(command) => command.run(context),
@@ -160,6 +170,8 @@ pub fn run() -> ExitCode {
         Command::Reinstate(command) => command.run(context),
         Command::Guard(command) => command.run(context),
         Command::Verify(command) => command.run(context),
+        Command::Health(command) => command.run(context),
+        Command::Archive(command) => command.run(context),
         Command::Audit(command) => command.run(context),
         Command::Wait(command) => command.run(context),
         Command::Events(command) => command.run(context),

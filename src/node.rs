@@ -4,20 +4,29 @@
 //! each link has a session, each folder a worker, each API call a task of its own.
 
 pub mod api;
+#[cfg(feature = "archive")]
+mod archive;
+#[cfg(not(feature = "archive"))]
+#[path = "node/no_archive.rs"]
+mod archive;
 mod audit;
 mod commands;
 pub mod config;
 mod conflicts;
 pub mod doctor;
+mod election;
 mod folder;
 mod guard;
 mod late;
 mod mesh;
+mod office;
 mod pairing;
 mod past;
 pub mod places;
+mod reads;
 mod receiving;
 mod record;
+mod relay;
 mod restore;
 mod rules;
 mod running;
@@ -25,8 +34,9 @@ mod session;
 mod sharing;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_channel::Sender;
@@ -48,6 +58,15 @@ const SLOT_SHIFT: u32 = 48;
 /// Alerts kept for `status`. A guess: more than a person reads.
 const ALERTS_MAX: usize = 20;
 
+/// How a member is connected.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Way {
+    /// `HOST:PORT` of the connection.
+    address: String,
+    /// The relay that is there, where the member cannot be reached directly.
+    via: Option<NodeId>,
+}
+
 /// What all parts of a node share.
 struct Shared {
     mesh: MeshHandle,
@@ -60,11 +79,18 @@ struct Shared {
     /// The port on which this node listens.
     port: u16,
     folders: Mutex<BTreeMap<FolderId, (u16, FolderHandle)>>,
-    connected: Mutex<BTreeMap<NodeId, String>>,
+    connected: Mutex<BTreeMap<NodeId, Way>>,
+    /// Who is answered when contents are asked for.
+    reads: reads::Reads,
     /// By how many milliseconds members' clocks are ahead of this machine's time since it was booted.
     clocks: Mutex<BTreeMap<NodeId, i64>>,
     alerts: Mutex<Vec<Alert>>,
+    /// What the others said of themselves.
+    desk: office::Desk,
     invitations: pairing::Invitations,
+    #[cfg_attr(not(feature = "archive"), allow(dead_code, reason = "it keeps nothing then"))]
+    archive: archive::Keeper,
+    election: election::Elections,
     /// Held by commands that change mesh or folders: one at a time.
     changing: async_lock::Mutex<()>,
     to_loop: Sender<running::Event>,
@@ -98,6 +124,11 @@ impl Shared {
         let _ = self.to_loop.send(running::Event::Told(by, addresses)).await;
     }
 
+    /// A relay calls this node to a meeting.
+    async fn called(&self, relay: NodeId, call: crate::wire::message::RelayCall) {
+        let _ = self.to_loop.send(running::Event::Relay(relay::Event::Called(relay, call))).await;
+    }
+
     /// A name for a node: its name in the mesh, or the short form of its id.
     fn name_of(&self, node: NodeId) -> String {
         let policy = self.mesh.policy();
@@ -105,9 +136,26 @@ impl Shared {
         name.unwrap_or_else(|| node.short())
     }
 
-    /// Where a member is connected, if it is.
-    fn address_of(&self, node: NodeId) -> Option<String> {
+    /// How a member is connected, if it is.
+    fn way_to(&self, node: NodeId) -> Option<Way> {
         lock(&self.connected).get(&node).cloned()
+    }
+
+    /// Two machines show one key: a copy of a disk, started beside the machine that it is a copy of.
+    fn run_twice(&self, node: NodeId, [here, there]: [IpAddr; 2]) {
+        let name = self.name_of(node);
+        let what = format!("two machines are '{name}' at once, at {here} and at {there}: one is a copy of the other");
+        let hint = "stop the copy, delete its lanyard home (its key is there; the shared files may stay) and start it: \
+                    then it joins with a code of 'lanyard invite' as a machine of its own";
+        self.alert(what, Some(hint.into()));
+    }
+
+    /// Every address at which a member is connected, or was last.
+    fn addresses(&self) -> BTreeSet<IpAddr> {
+        let record = self.mesh.record();
+        let known = record.members.values().flat_map(|contact| contact.addresses.iter().cloned());
+        let connected = lock(&self.connected).values().map(|way| way.address.clone()).collect::<Vec<_>>();
+        known.chain(connected).filter_map(|at| at.parse::<std::net::SocketAddr>().ok()).map(|at| at.ip()).collect()
     }
 
     /// Tells what happened.

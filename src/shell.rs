@@ -1,6 +1,8 @@
 //! Effects: one file per outside thing, each thin, none of them deciding.
 #![allow(clippy::disallowed_methods, reason = "the shell is where time and chance come from; see .clippy.toml")]
 
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod clock;
 pub mod disk;
 pub mod entropy;

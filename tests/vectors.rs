@@ -38,6 +38,7 @@ const FILES: &[(&str, Option<&str>)] = &[
     ("dial.txt", None),
     ("messages.txt", Some("message")),
     ("pairing.txt", Some("pairing")),
+    ("relay.txt", Some("relay")),
     ("announcements.txt", Some("announce")),
     ("codes.txt", Some("code")),
     ("tickets.txt", Some("ticket")),
@@ -96,6 +97,11 @@ fn a_message_is_understood_or_refused() {
 #[test]
 fn a_pairing_message_is_understood_or_refused() {
     check("pairing.txt", &links::pairing_messages(), links::read_pairing);
+}
+
+#[test]
+fn a_message_to_a_relay_is_understood_or_refused() {
+    check("relay.txt", &links::relay_messages(), links::read_relay);
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub(crate) fn run(options: &Options) {
 }
 
 /// User and system time of all threads of a process (proc_pid_stat(5), fields 14 and 15).
-fn cpu_seconds(pid: u32) -> f64 {
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| fields[field - 3].parse::<f64>().expect("a number");
@@ -81,7 +81,7 @@ fn cpu_seconds(pid: u32) -> f64 {
 }
 
 /// A memory figure of a process in MB (10^6 bytes), as the issue states it.
-fn memory_mb(pid: u32, field: &str) -> f64 {
+pub(crate) fn memory_mb(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the kernel knows the field");
     line.trim().trim_end_matches("kB").trim().parse::<f64>().expect("a number") * 1024.0 / 1e6

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use unicode_normalization::UnicodeNormalization;
 
 /// Longest path, in bytes. Source: Linux `PATH_MAX` (4096) less the ending NUL.
 pub const PATH_BYTES_MAX: usize = 4095;
 /// Longest component, in bytes. Source: Linux `NAME_MAX`.
 pub const NAME_BYTES_MAX: usize = 255;
-/// Deepest path, in components. A guess above any tree seen in an office; bounds recursion.
-pub const DEPTH_MAX: usize = 256;
+/// Deepest path, in components. A guess: twice the deepest trees that build tools leave; bounds recursion.
+pub const DEPTH_MAX: usize = 512;
 /// The directory in a folder's root that belongs to lanyard itself; no peer may name a path in it.
 pub const RESERVED: &[u8] = b".lanyard";
 /// The file in a folder's root that says which of its names are not shared.
@@ -32,7 +33,7 @@ pub enum PathError {
     #[error("a name in the path is longer than 255 bytes")]
     NameTooLong,
     /// More than `DEPTH_MAX` components.
-    #[error("the path is more than 256 directories deep")]
+    #[error("the path is more than 512 directories deep")]
     TooDeep,
     /// An empty, `.` or `..` component, a leading or trailing `/`, or a NUL byte.
     #[error("the path has an empty name, '.', '..' or a NUL byte in it")]
@@ -176,6 +177,21 @@ impl fmt::Debug for RelPath {
     }
 }
 
+/// Appends a name in the form in which twins are equal: in NFC and without letter case.
+///
+/// Case goes up and down again, so that letters without a single lower-case partner (`ß`, `ẞ`, `SS`) fold alike.
+pub fn fold(name: &[u8], key: &mut Vec<u8>) {
+    match std::str::from_utf8(name) {
+        Ok(name) if name.is_ascii() => key.extend(name.bytes().map(|b| b.to_ascii_lowercase())),
+        Ok(name) => {
+            let upper: String = name.nfc().flat_map(char::to_uppercase).collect();
+            let lower: String = upper.chars().flat_map(char::to_lowercase).nfc().collect();
+            key.extend_from_slice(lower.as_bytes());
+        }
+        Err(_) => key.extend(name.iter().map(u8::to_ascii_lowercase)),
+    }
+}
+
 /// Bytes of a name as text: the escaped form that JSON and messages show.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
@@ -260,7 +276,7 @@ mod tests {
             assert!(RelPath::new(bad).is_err(), "{bad:?}");
         }
         assert_eq!(RelPath::new([b'a'; 256]), Err(PathError::NameTooLong));
-        assert_eq!(RelPath::new(vec!["a"; 257].join("/")), Err(PathError::TooDeep));
+        assert_eq!(RelPath::new(vec!["a"; 513].join("/")), Err(PathError::TooDeep));
         assert!(RelPath::new("a/.lanyard").is_ok());
         assert!(RelPath::new(b"caf\xe9").is_ok());
     }

@@ -22,6 +22,10 @@ pub(super) struct Audit {
     /// Then follow what comes, until Ctrl-C
     #[arg(long)]
     follow: bool,
+
+    /// The newest entries of all machines, as collected by the one that may be the office's server
+    #[arg(long, conflicts_with = "follow")]
+    office: bool,
 }
 
 impl Audit {
@@ -47,11 +51,11 @@ impl Audit {
 
     /// Prints what is there; returns the highest number.
     fn past(&self, client: &Client, screen: &Screen) -> Result<u64, Stop> {
-        let mut after = if self.last.is_some() { None } else { Some(0) };
+        let mut after = if self.last.is_some() || self.office { None } else { Some(0) };
         let limit = self.last.unwrap_or(AUDIT_ENTRIES_MAX);
         let mut highest = 0;
         loop {
-            let ask = AuditAfter { after, limit, refused: self.refused };
+            let ask = AuditAfter { after, limit, refused: self.refused, office: self.office };
             let entries: Vec<AuditEntry> = client.ask_now(&Request::Audit(ask))?;
             for entry in &entries {
                 print(screen, entry)?;
@@ -80,7 +84,8 @@ pub(super) fn words(entry: &AuditEntry) -> String {
         (None, Some(address)) => format!("somebody at {}", plain(address)),
         (None, None) => "somebody".into(),
     };
-    let mut text = format!("{who} {}", plain(&entry.text));
+    let at = entry.node.as_ref().map(|node| format!("[{}] ", plain(&node.name))).unwrap_or_default();
+    let mut text = format!("{at}{who} {}", plain(&entry.text));
     let named = |name: &str| entry.text.contains(name);
     if let (Some(folder), Some(path)) = (&entry.folder, &entry.path)
         && !named(path.as_str())

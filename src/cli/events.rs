@@ -36,6 +36,9 @@ impl Events {
 /// An event in a sentence.
 fn words(event: &Event) -> String {
     match event {
+        Event::PeerConnected { name, via: Some(relay), .. } => {
+            format!("{} is connected through {}", plain(name), plain(relay))
+        }
         Event::PeerConnected { name, address, .. } => format!("{} is connected at {}", plain(name), plain(address)),
         Event::PeerDisconnected { name, why, .. } => format!("{} is away: {}", plain(name), plain(why)),
         Event::Admitted { name, role, .. } => format!("{} has joined, as {role}", plain(name)),
@@ -83,6 +86,14 @@ fn words(event: &Event) -> String {
             plain(copy.as_str())
         ),
         Event::Audit { entry } => super::audit::words(entry),
+        Event::Archive { doing, done, total } => match total {
+            0 => format!("{}: {}", plain(doing), bytes(*done)),
+            total => format!("{}: {} of {}", plain(doing), bytes(*done), bytes(*total)),
+        },
+        Event::Coordinator { coordinator: Some(term) } => {
+            format!("{} is the coordinator now (term {})", plain(&term.name), term.term)
+        }
+        Event::Coordinator { coordinator: None } => "there is no coordinator now".into(),
         Event::Alert { what, hint } => {
             let hint = hint.as_ref().map(|hint| format!(" ({})", plain(hint))).unwrap_or_default();
             format!("needs attention: {}{hint}", plain(what))

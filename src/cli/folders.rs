@@ -40,6 +40,14 @@ pub(super) fn print(screen: &Screen, folders: &[Folder]) -> Result<(), Stop> {
             screen
                 .line(format_args!("{}: {changes} only here, this machine may not write there", plain(&folder.name)))?;
         }
+        if folder.waiting > 0 {
+            let (name, changes) = (plain(&folder.name), count(folder.waiting, "change"));
+            let wait = if folder.waiting == 1 { "waits" } else { "wait" };
+            screen.line(format_args!("{name}: {changes} made here {wait} until another machine is reached"))?;
+        }
+        for notice in &folder.notices {
+            screen.line(format_args!("{}: {}", plain(&folder.name), plain(&notice.what)))?;
+        }
         for late in &folder.late {
             let (name, changes) = (plain(&folder.name), count(late.count, "change"));
             let who = plain(&late.node.name);

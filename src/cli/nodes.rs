@@ -26,10 +26,11 @@ impl Nodes {
 }
 
 fn row(member: &Member) -> Vec<String> {
-    let state = match (member.this, member.connected) {
-        (true, _) => "this machine",
-        (false, true) => "connected",
-        (false, false) => "away",
+    let state = match (member.this, member.connected, &member.via) {
+        (true, ..) => "this machine".into(),
+        (false, true, Some(relay)) => format!("connected via {}", plain(relay)),
+        (false, true, None) => "connected".into(),
+        (false, false, _) => "away".into(),
     };
     let seen = match (member.this || member.connected, member.last_seen) {
         (true, _) => "now".into(),
@@ -39,5 +40,9 @@ fn row(member: &Member) -> Vec<String> {
     // The first group names a node well enough to the eye; `--json` has the whole id.
     let short = member.id.split('-').next().unwrap_or_default();
     let address = member.address.as_deref().map(plain).unwrap_or_default();
-    vec![plain(&member.name), plain(short), member.role.to_string(), state.into(), address, seen]
+    let role = match member.priority {
+        Some(priority) => format!("{}, may be coordinator ({priority})", member.role),
+        None => member.role.to_string(),
+    };
+    vec![plain(&member.name), plain(short), role, state, address, seen]
 }

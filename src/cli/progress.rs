@@ -63,6 +63,37 @@ pub(super) async fn joining<T>(
     future::or(work, steps).await
 }
 
+/// Shows how far the archive is while `work` waits for it.
+pub(super) async fn archiving<T>(
+    screen: &Screen,
+    client: &Client,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    if !screen.is_watched() {
+        return work.await;
+    }
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{spinner} {bar:30} {msg}").expect("the template is constant");
+    bar.set_style(style);
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar.set_message("waiting ...");
+    let steps = async {
+        if let Ok(mut events) = client.follow().await {
+            while let Ok(Some(line)) = events.next().await {
+                if let Ok(Stamped { event: Event::Archive { doing, done, total }, .. }) = serde_json::from_str(&line) {
+                    bar.set_length(total.max(done));
+                    bar.set_position(done);
+                    bar.set_message(format!("{}, {} ...", screen::plain(&doing), screen::bytes(done)));
+                }
+            }
+        }
+        future::pending().await
+    };
+    let done = future::or(work, steps).await;
+    bar.finish_and_clear();
+    done
+}
+
 /// Shows what is missing in `folder`, or in all, while `work` waits for it.
 pub(super) async fn receiving<T>(
     screen: &Screen,

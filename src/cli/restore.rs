@@ -15,7 +15,7 @@ const LISTED_MAX: usize = 20;
 /// Bring a file, a directory or a whole folder back to what it was at a moment
 ///
 /// In place it is a change like any other: it spreads, and what it replaces or removes can be brought back in turn. What
-/// did not exist then is removed. What cannot be brought back is named, and the exit status is 1.
+/// did not exist then is removed. What is kept nowhere any more comes from this machine's archive, if it has one. What cannot be brought back is named, and the exit status is 1.
 #[derive(Args)]
 pub(super) struct Restore {
     /// The folder, or a path in it with all below
@@ -80,6 +80,10 @@ fn print(screen: &Screen, restored: &Restored) -> Result<(), Stop> {
             };
             lines.push(format!("{noun} {what}"));
         }
+    }
+    if let (number @ 1.., Some(at)) = (restored.archived, restored.archived_at) {
+        let at = local(at, "%Y-%m-%d %H:%M:%S");
+        lines.push(format!("{} of these from the archive, the oldest as it was at {at}", count(number, "name")));
     }
     lines.iter().try_for_each(|line| screen.line(format_args!("  {line}")))
 }

@@ -58,6 +58,10 @@ fn mesh(status: &api::Status) -> String {
 }
 
 fn row(peer: &Peer) -> Vec<String> {
-    let state = if peer.connected { "connected" } else { "away" };
-    vec![plain(&peer.name), state.into(), peer.address.as_deref().map(plain).unwrap_or_default()]
+    let state = match (peer.connected, &peer.via) {
+        (true, Some(relay)) => format!("connected via {}", plain(relay)),
+        (true, None) => "connected".into(),
+        (false, _) => "away".into(),
+    };
+    vec![plain(&peer.name), state, peer.address.as_deref().map(plain).unwrap_or_default()]
 }

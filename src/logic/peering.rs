@@ -7,7 +7,8 @@
 //!    a new announcement, an address that changed and a network that changed begin anew;
 //! 3. of two links that both sides dialled at the same time both keep the one dialled by the lower node id; a link to a
 //!    later run of the peer, and one made long after the first, replaces the first: one side had lost it;
-//! 4. all that others tell is bounded.
+//! 4. members that cannot reach each other meet at a relay: see `relayed`;
+//! 5. all that others tell is bounded.
 //!
 //! The link named by `Linked` is the one to send on, from then on; it may be named again after another one. Page:
 //! `docs/spec/links.md`. Back-off: AWS, *Exponential Backoff And Jitter* (2015).
@@ -19,6 +20,8 @@ use crate::base::NodeId;
 use crate::wire::message::{Bye, Purpose};
 
 mod back_off;
+mod relayed;
+pub mod runs;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +64,8 @@ pub enum Output {
         addr: SocketAddr,
         /// Only this node will do.
         expected: Option<NodeId>,
+        /// The relay that is there, if it is to be asked for the expected node.
+        via: Option<NodeId>,
         /// What for.
         purpose: Purpose,
     },
@@ -127,6 +132,8 @@ pub struct Up {
     pub run: u64,
     /// The attempt that made it; `None` if the peer dialled.
     pub dial: Option<DialId>,
+    /// The relay between, if there is one.
+    pub via: Option<NodeId>,
     /// The address of the connection.
     pub remote: SocketAddr,
     /// The port on which the peer listens.
@@ -146,6 +153,11 @@ pub struct Peering {
     dials: BTreeMap<DialId, Dialling>,
     dials_made: u64,
     wake_ms: Option<u64>,
+    /// Who may relay, the preferred first.
+    relays: Vec<NodeId>,
+    /// Relays that have too much to do, until then.
+    busy: BTreeMap<NodeId, u64>,
+    waits: BTreeMap<NodeId, relayed::Wait>,
 }
 
 /// An address that may be dialled.
@@ -166,6 +178,7 @@ struct Dialling {
     addr: SocketAddr,
     purpose: Purpose,
     node: Option<NodeId>,
+    via: Option<NodeId>,
 }
 
 #[derive(Debug, Default)]
@@ -184,9 +197,12 @@ struct UpLink {
     purpose: Purpose,
     run: u64,
     dialled: bool,
-    /// Where the peer can be dialled.
+    /// Where the peer can be dialled, or the relay between.
     listens: SocketAddr,
+    via: Option<NodeId>,
     since_ms: u64,
+    /// Whether it may take over from a relayed one.
+    steady: bool,
     closing: bool,
 }
 
@@ -204,6 +220,9 @@ impl Peering {
             dials: BTreeMap::new(),
             dials_made: 0,
             wake_ms: None,
+            relays: Vec::new(),
+            busy: BTreeMap::new(),
+            waits: BTreeMap::new(),
         }
     }
 
@@ -251,8 +270,7 @@ impl Peering {
             }
         }
         // A new name at the address of a link is the same node's; else an address may be another's than before.
-        let at_links =
-            self.peers.iter().find(|(_, p)| p.links.iter().any(|l| !l.closing && addrs.contains(&l.listens)));
+        let at_links = self.peers.iter().find(|(_, p)| p.links.iter().any(|l| l.is_at(&addrs)));
         let owner = at_links.map(|(node, _)| *node);
         let mut fresh: Vec<SocketAddr> = addrs.difference(&known).copied().collect();
         fresh.sort_by_key(|addr| (preference(addr), *addr));
@@ -306,6 +324,7 @@ impl Peering {
             if !elsewhere {
                 self.said(now_ms, *node, *addr);
             }
+            self.news_of(now_ms, *node);
         }
         self.pump(now_ms, out);
     }
@@ -321,6 +340,7 @@ impl Peering {
         }
         let listens = match dial {
             Some(dial) => dial.addr,
+            None if up.via.is_some() => up.remote,
             None => SocketAddr::new(up.remote.ip(), up.port),
         };
         let listens = match (listens, up.remote) {
@@ -331,12 +351,16 @@ impl Peering {
             }
             (addr, _) => addr,
         };
-        self.identify(now_ms, up.peer, listens, out);
+        if up.via.is_none() {
+            self.identify(now_ms, up.peer, listens, out);
+        }
+        let news = up.via.is_none() && self.relays.contains(&up.peer);
         let peer = self.peers.entry(up.peer).or_default();
         if up.purpose == Purpose::Bulk {
             peer.bulk_back_off.begin_anew(now_ms);
         }
-        let new = UpLink::new(now_ms, &up, listens, false);
+        let beside_relayed = peer.links.iter().any(|l| l.purpose == up.purpose && l.via.is_some() && !l.closing);
+        let new = UpLink { steady: !beside_relayed, ..UpLink::new(now_ms, &up, listens, false) };
         for loser in contest(self.settings.own, up.peer, now_ms, &new, &peer.links) {
             let links = peer.links.iter_mut().filter(|link| link.link == loser);
             links.for_each(|link| link.closing = true);
@@ -352,6 +376,9 @@ impl Peering {
             out.push(Output::Close { link: oldest.link, bye: Bye::Busy });
         }
         self.choose(up.peer, out);
+        if news {
+            self.news_of_relays(now_ms);
+        }
         self.pump(now_ms, out);
     }
 
@@ -368,9 +395,15 @@ impl Peering {
         let unlinked = self.link(node, down.purpose).is_none();
         let peer = self.peers.get_mut(&node).expect("just found");
         let forgotten = peer.links.is_empty() && !peer.bulk_dialling;
+        let alike = |l: &UpLink| l.purpose == down.purpose && l.via.is_some() == down.via.is_some() && !l.closing;
+        let alike = peer.links.iter().any(alike);
         match down.purpose {
-            Purpose::Bulk if unlinked => peer.bulk_back_off.ended(now_ms, lasted, &mut self.jitter),
-            Purpose::Control if unlinked => {
+            // What this end closed because it was replaced says nothing about the way.
+            _ if down.closing => {}
+            Purpose::Bulk if !alike => peer.bulk_back_off.ended(now_ms, lasted, &mut self.jitter),
+            Purpose::Control if down.via.is_some() && unlinked && lasted => self.relayed_ended(now_ms, node),
+            Purpose::Control if down.via.is_some() && unlinked => self.ask_failed(now_ms, node),
+            Purpose::Control if down.via.is_none() && !self.reached(node) => {
                 let courtesy = self.courtesy_ms(node);
                 let targets = self.targets.values_mut().filter(|target| target.is_of(node));
                 for (place, target) in (0..).zip(targets) {
@@ -397,6 +430,7 @@ impl Peering {
                     }
                 }
             }
+            (Purpose::Control, Some(node)) if failed.via.is_some() => self.ask_failed(now_ms, node),
             _ => {
                 if let Some(target) = self.targets.get_mut(&failed.addr) {
                     target.back_off.failed(now_ms, &mut self.jitter);
@@ -416,6 +450,7 @@ impl Peering {
         for peer in self.peers.values_mut() {
             peer.bulk_back_off.begin_anew(now_ms);
         }
+        self.news_of_relays(now_ms);
         self.pump(now_ms, out);
     }
 
@@ -445,7 +480,7 @@ impl Peering {
     pub fn addresses(&self) -> impl Iterator<Item = (NodeId, SocketAddr)> + '_ {
         self.peers.iter().filter_map(|(node, peer)| {
             let control = peer.links.iter().find(|link| Some(link.link) == peer.control)?;
-            (!scoped(&control.listens)).then_some((*node, control.listens))
+            (control.via.is_none() && !scoped(&control.listens)).then_some((*node, control.listens))
         })
     }
 
@@ -512,6 +547,10 @@ impl Peering {
     fn end_dial(&mut self, dial: DialId) -> Option<Dialling> {
         let ended = self.dials.remove(&dial)?;
         if ended.purpose == Purpose::Control
+            && let (Some(_), Some(node)) = (ended.via, ended.node)
+        {
+            self.ask_ended(node);
+        } else if ended.purpose == Purpose::Control
             && let Some(target) = self.targets.get_mut(&ended.addr)
         {
             target.dialling = false;
@@ -534,23 +573,34 @@ impl Peering {
                     out.push(Output::Close { link: link.link, bye: Bye::Duplicate });
                 }
             }
-            let newest = peer.links.iter().rev().find(|l| l.purpose == purpose && !l.closing).map(|l| l.link);
+            let open = peer.links.iter().filter(|l| l.purpose == purpose && !l.closing);
+            let control = peer.links.iter().find(|l| Some(l.link) == peer.control);
+            let best = match purpose {
+                Purpose::Control => relayed::for_control(open),
+                Purpose::Bulk => relayed::for_bulk(open, control),
+            };
+            let best = best.copied();
             let used = if purpose == Purpose::Control { &mut peer.control } else { &mut peer.bulk };
-            if *used == newest {
-                continue;
+            let changed = *used != best.map(|l| l.link);
+            *used = best.map(|l| l.link);
+            if changed {
+                out.push(match best {
+                    Some(UpLink { link, .. }) => Output::Linked { node, purpose, link },
+                    None => Output::Unlinked { node, purpose },
+                });
             }
-            *used = newest;
-            out.push(match newest {
-                Some(link) => Output::Linked { node, purpose, link },
-                None => Output::Unlinked { node, purpose },
-            });
+            if let Some(best) = best {
+                relayed::close_replaced(&mut peer.links, &best, out);
+            }
         }
     }
 
     /// Dials what is due, and says when to come back.
     fn pump(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        let ripe_ms = self.ripen(now_ms, out);
+        let (asks, ask_ms) = self.asks(now_ms);
         let mut due: Vec<(u64, SocketAddr)> = Vec::new();
-        let mut next_ms: Option<u64> = None;
+        let mut next_ms: Option<u64> = ripe_ms.into_iter().chain(ask_ms).min();
         let mut later = |at_ms: u64| next_ms = Some(next_ms.map_or(at_ms, |next| next.min(at_ms)));
         for (addr, target) in &self.targets {
             if target.dialling || self.own_addrs.contains(addr) || !self.wants(target) {
@@ -562,27 +612,38 @@ impl Peering {
             }
         }
         due.sort_unstable();
-        let mut bulk: Vec<(NodeId, SocketAddr)> = Vec::new();
+        let mut bulk: Vec<(NodeId, SocketAddr, Option<NodeId>)> = Vec::new();
         for (node, peer) in &self.peers {
             let control = peer.links.iter().find(|l| Some(l.link) == peer.control);
-            let Some(control) = control.filter(|c| c.dialled && peer.bulk.is_none() && !peer.bulk_dialling) else {
+            let Some(control) = control.filter(|c| c.dialled && !peer.bulk_dialling) else { continue };
+            // A link for contents goes the way that the control link goes.
+            let bulk_link = peer.links.iter().find(|l| Some(l.link) == peer.bulk);
+            if bulk_link.is_some_and(|b| b.via.is_some() == control.via.is_some()) {
                 continue;
-            };
-            match peer.bulk_back_off.due_ms() {
-                at if at <= now_ms => bulk.push((*node, control.listens)),
+            }
+            let busy_ms = control.via.and_then(|relay| self.busy_until(relay)).unwrap_or_default();
+            match peer.bulk_back_off.due_ms().max(busy_ms) {
+                at if at <= now_ms => bulk.push((*node, control.listens, control.via)),
                 at => later(at),
             }
         }
         // What is due and finds no room is dialled when a dial ends: no timer is needed for it.
-        for (node, addr) in bulk {
+        for (node, addr, via) in bulk {
             if self.dials.len() < self.settings.dials_max {
-                self.dial(addr, Some(node), Purpose::Bulk, out);
+                self.dial(Dialling { addr, purpose: Purpose::Bulk, node: Some(node), via }, out);
+            }
+        }
+        for (node, relay, addr) in asks {
+            if self.dials.len() < self.settings.dials_max {
+                self.ask_begun(now_ms, node);
+                let (node, via) = (Some(node), Some(relay));
+                self.dial(Dialling { addr, purpose: Purpose::Control, node, via }, out);
             }
         }
         for (_, addr) in due {
             if self.dials.len() < self.settings.dials_max {
                 let expected = self.targets.get(&addr).and_then(Target::expected);
-                self.dial(addr, expected, Purpose::Control, out);
+                self.dial(Dialling { addr, purpose: Purpose::Control, node: expected, via: None }, out);
             }
         }
         if let Some(at_ms) = next_ms
@@ -593,11 +654,13 @@ impl Peering {
         }
     }
 
-    fn dial(&mut self, addr: SocketAddr, expected: Option<NodeId>, purpose: Purpose, out: &mut Vec<Output>) {
+    fn dial(&mut self, dialling: Dialling, out: &mut Vec<Output>) {
+        let Dialling { addr, purpose, node: expected, via } = dialling;
         self.dials_made += 1;
         let dial = DialId(self.dials_made);
-        self.dials.insert(dial, Dialling { addr, purpose, node: expected });
+        self.dials.insert(dial, dialling);
         match purpose {
+            Purpose::Control if via.is_some() => {}
             Purpose::Control => {
                 if let Some(target) = self.targets.get_mut(&addr) {
                     target.dialling = true;
@@ -609,12 +672,12 @@ impl Peering {
                 }
             }
         }
-        out.push(Output::Dial { dial, addr, expected, purpose });
+        out.push(Output::Dial { dial, addr, expected, via, purpose });
     }
 
-    /// Whether somebody who is not linked may be there.
+    /// Whether somebody may be there with whom there is no direct link.
     fn wants(&self, target: &Target) -> bool {
-        let linked = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.control.is_some());
+        let linked = |node: &NodeId| self.reached(*node);
         match target.node {
             Some(node) => self.members.contains(&node) && !linked(&node),
             // Without members there is nobody to reach.
@@ -638,14 +701,21 @@ impl Target {
 
 impl UpLink {
     fn new(now_ms: u64, up: &Up, listens: SocketAddr, closing: bool) -> Self {
-        let (link, purpose, run) = (up.link, up.purpose, up.run);
-        Self { link, purpose, run, dialled: up.dial.is_some(), listens, since_ms: now_ms, closing }
+        let (link, purpose, run, dialled, via) = (up.link, up.purpose, up.run, up.dial.is_some(), up.via);
+        Self { link, purpose, run, dialled, listens, via, since_ms: now_ms, steady: true, closing }
+    }
+
+    /// Whether the peer was reached at one of these addresses.
+    fn is_at(&self, addrs: &BTreeSet<SocketAddr>) -> bool {
+        !self.closing && self.via.is_none() && addrs.contains(&self.listens)
     }
 }
 
 /// Which links lose when `new` comes up beside `links`: rule 3. Both ends must come to the same answer.
 fn contest(own: NodeId, peer: NodeId, now_ms: u64, new: &UpLink, links: &[UpLink]) -> Vec<LinkId> {
-    let rivals = links.iter().filter(|l| l.purpose == new.purpose && !l.closing);
+    // A direct and a relayed link of the same run are no rivals: `relayed` says which is used.
+    let alike = |old: &UpLink| old.via.is_some() == new.via.is_some() || old.run != new.run;
+    let rivals = links.iter().filter(|l| l.purpose == new.purpose && !l.closing && alike(l));
     let mut losers = Vec::new();
     for old in rivals {
         let later = old.run != new.run || now_ms.saturating_sub(old.since_ms) >= SAME_TIME_MS;

@@ -28,9 +28,9 @@ mod state;
 mod timeline;
 
 pub use author::{
-    PlanRefused, draft, found, freeze_frontiers, next_counter, plan_admission, plan_admit, plan_create_folder,
-    plan_eligible, plan_expel, plan_fork, plan_grant, plan_group, plan_leave, plan_recovery, plan_reinstate,
-    plan_rename, plan_retire, plan_revoke, plan_seal, plan_set_role, plan_verdicts, plan_vouch,
+    PlanRefused, draft, found, freeze_frontiers, next_counter, plan_admission, plan_admit, plan_copies,
+    plan_create_folder, plan_eligible, plan_expel, plan_fork, plan_grant, plan_group, plan_leave, plan_recovery,
+    plan_reinstate, plan_rename, plan_retire, plan_revoke, plan_seal, plan_set_role, plan_verdicts, plan_vouch,
 };
 pub use cache::PolicyCache;
 pub use evaluate::{FOLDERS_MAX, MissingStatements, RULES_MAX, evaluate, policy_at};
@@ -40,4 +40,4 @@ pub use judge::{Holds, Judge, SEAL_AFTER_MS, View, VoidEntry, Written};
 pub use permit::{Ask, Lacks, Permit, Refused, needed, permit};
 pub use sentence::{folder_of, node_name, place, sentence, subject};
 pub use set::{Equivocation, Inserted, NotTaken, StatementSet};
-pub use state::{FolderState, GroupState, Member, Policy, Rule, RuleInForce, Void};
+pub use state::{FolderState, GroupState, Member, Policy, Rule, RuleInForce, Void, Wanted};

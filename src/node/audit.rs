@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::warn;
 
-use super::{Shared, config, lock};
+use super::{Shared, config, lock, office};
 use crate::base::{FolderId, NodeId, RelPath, StatementId};
 use crate::logic::audit::{Counted, Damper};
 use crate::logic::policy::{self, Policy};
@@ -97,7 +97,8 @@ impl AuditLog {
     /// Opens the log in the state directory. `policy`: what is in force now, so that only changes are noted.
     pub(super) fn open(state: &Path, config: config::Audit, policy: Option<&Policy>) -> io::Result<Self> {
         let bytes_max = config.file_mib * 1024 * 1024;
-        let files = LineFiles { dir: state.to_path_buf(), name: "audit", bytes_max, count_max: config.files };
+        let files =
+            LineFiles { dir: state.to_path_buf(), name: String::from("audit"), bytes_max, count_max: config.files };
         let log = LineLog::open(files.clone())?;
         let last = files.newest(LAST_LINES)?.iter().filter_map(|line| parse(line)).map(|entry| entry.seq).max();
         let void = policy.map(|policy| policy.void().keys().copied().collect()).unwrap_or_default();
@@ -105,20 +106,35 @@ impl AuditLog {
         Ok(Self { inner: Mutex::new(inner), files })
     }
 
+    /// The highest number given so far; 0: none.
+    pub(super) fn last(&self) -> u64 {
+        lock(&self.inner).next - 1
+    }
+
+    /// Where the log is.
+    pub(super) fn files(&self) -> &LineFiles {
+        &self.files
+    }
+
     /// Gives an entry its number and writes it. Returns whether this is the first failure to.
     fn write(&self, entry: &mut AuditEntry) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         entry.seq = inner.next;
         inner.next += 1;
-        let line = serde_json::to_string(entry).expect("entries have only text keys");
-        let written = inner.log.append(&line);
+        let written = inner.log.append(&line_of(entry));
         let news = !std::mem::replace(&mut inner.failed, written.is_err());
         if news { written } else { Ok(()) }
     }
 }
 
-fn parse(line: &str) -> Option<AuditEntry> {
+/// An entry from its line.
+pub(super) fn parse(line: &str) -> Option<AuditEntry> {
     serde_json::from_str(line).ok()
+}
+
+/// The line of an entry.
+pub(super) fn line_of(entry: &AuditEntry) -> String {
+    serde_json::to_string(entry).expect("entries have only text keys")
 }
 
 impl Shared {
@@ -210,6 +226,7 @@ impl Shared {
             signed_at: None,
             mesh: policy.map(|policy| policy.mesh().to_hex()),
             count: 1,
+            node: None,
         }
     }
 
@@ -246,6 +263,10 @@ pub(super) async fn entries(shared: &Arc<Shared>, ask: AuditAfter) -> Result<Vec
     shared.note_counted();
     let files = shared.audit.files.clone();
     let limit = ask.limit.min(AUDIT_ENTRIES_MAX) as usize;
+    if ask.office {
+        let shared = shared.clone();
+        return rt::spawn_blocking(move || office::entries(&shared, limit, ask.refused)).await;
+    }
     let read = rt::spawn_blocking(move || {
         let mut found = std::collections::VecDeque::new();
         files.read(&mut |line| {

@@ -8,23 +8,29 @@ use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
 use super::{
-    Shared, audit, conflicts, doctor, guard, late, lock, pairing, past, receiving, restore, rules, running, sharing,
-    verify,
+    Shared, archive, audit, conflicts, doctor, election, guard, late, lock, office, pairing, past, receiving, restore,
+    rules, running, sharing, verify,
 };
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
+use crate::logic::sync::notices::{Kind, Told};
 use crate::shell::{clock, rt};
 use crate::wire::api::{
-    Alert, Amount, Event, Failure, Folder, FolderBrief, FolderState, Left, Member, MeshRef, Peer, Request, Response,
-    Share, Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
+    Alert, Amount, Event, Failure, Folder, FolderBrief, FolderState, Left, Member, MeshRef, Notice, NoticeKind,
+    PathText, Peer, Request, Response, Share, Standing, Status, Stopping, ThisNode, UtcTime, Wait, Waited,
 };
 use crate::wire::statement::Body;
 
 /// How long a leaving node gives its peers to hear of it.
 const FAREWELL_MS: u64 = 1_000;
+/// Names listed of one notice. A guess: a page full.
+const NOTICE_PATHS_MAX: usize = 50;
 
 /// Answers one request.
 pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Response, Failure> {
+    if signs(&request) {
+        shared.mesh.settle().await;
+    }
     match request {
         Request::Status => Ok(Response::Status(status(shared))),
         Request::Nodes => Ok(Response::Nodes(nodes(shared))),
@@ -58,6 +64,9 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
         Request::Late(ask) => late::late(shared, &ask).map(Response::Late),
         Request::KeepLate(ask) => late::keep(shared, ask).await.map(Response::Kept),
         Request::Reinstate(ask) => late::reinstate(shared, ask).await.map(Response::Reinstated),
+        Request::Coordinator => election::coordinator(shared).map(Response::Coordinator),
+        Request::Allow(ask) => election::allow(shared, ask).await.map(Response::Allowed),
+        Request::StepDown => election::step_down(shared).await.map(Response::SteppedDown),
         Request::Guard => guard::held(shared).map(Response::Held),
         Request::Verify(ask) => verify::verify(shared, ask).await.map(Response::Verified),
         Request::Decide(ask) => guard::decide(shared, ask).await.map(Response::Decided),
@@ -65,11 +74,32 @@ pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Res
             let shared = shared.clone();
             Ok(Response::Checkup(rt::spawn_blocking(move || doctor::checkup(&shared)).await))
         }
+        Request::Health => {
+            let shared = shared.clone();
+            rt::spawn_blocking(move || office::health(&shared)).await.map(Response::Health)
+        }
+        Request::Copies(ask) => rules::copies(shared, ask).await.map(Response::Copies),
+        Request::Archive(ask) => archive::asked(shared, ask).await.map(|answer| Response::Archive(Box::new(answer))),
         Request::Audit(ask) => audit::entries(shared, ask).await.map(Response::Audit),
         Request::Shutdown => {
             let _ = shared.to_loop.send(running::Event::Stop).await;
             Ok(Response::Stopping(Stopping { id: shared.mesh.node().to_text() }))
         }
+    }
+}
+
+/// Whether a request may come to a statement.
+fn signs(request: &Request) -> bool {
+    use Request as R;
+    match request {
+        R::Share(_) | R::Invite(_) | R::Leave | R::Grant(_) | R::Revoke(_) | R::Expel(_) | R::Role(_) => true,
+        R::Group(_) | R::Rename(_) | R::Retire(_) | R::Restore(_) | R::Recover(_) | R::Decide(_) => true,
+        R::KeepLate(_) | R::Reinstate(_) | R::Copies(_) | R::Allow(_) => true,
+        R::Status | R::Nodes | R::Folders | R::Get(_) | R::Drop(_) | R::InviteOutcome(_) | R::Join(_) => false,
+        R::Wait(_) | R::Rules(_) | R::Groups | R::Versions(_) | R::Conflicts(_) | R::ResolveConflict(_) => false,
+        R::Revert(_) | R::Late(_) | R::Guard | R::Verify(_) | R::Audit(_) | R::Health => false,
+        R::Coordinator | R::StepDown | R::Doctor => false,
+        R::Archive(_) | R::Shutdown => false,
     }
 }
 
@@ -95,10 +125,11 @@ pub(super) fn status(shared: &Shared) -> Status {
                 name: member.name,
                 connected: member.connected,
                 address: member.address,
+                via: member.via,
             })
             .collect(),
         folders: folders(shared),
-        coordinator: None,
+        coordinator: election::known(shared),
         alerts: alerts(shared, policy.as_deref()),
     }
 }
@@ -122,9 +153,10 @@ pub(super) fn in_a_line(shared: &Shared) -> String {
 }
 
 /// What needs a person: what happened, and what is so all the time.
-fn alerts(shared: &Shared, policy: Option<&Policy>) -> Vec<Alert> {
+pub(super) fn alerts(shared: &Shared, policy: Option<&Policy>) -> Vec<Alert> {
     let mut alerts = lock(&shared.alerts).clone();
     let me = shared.mesh.node();
+    alerts.extend(policy.into_iter().flat_map(|policy| office::not_held(shared, policy)));
     let Some(policy) = policy.filter(|policy| policy.is_member(me) && policy.members().count() > 1) else {
         return alerts;
     };
@@ -186,12 +218,14 @@ pub(super) fn must_have_mesh(shared: &Shared) -> Result<Arc<Policy>, Failure> {
 }
 
 /// Every member, this node first, then by name.
-fn nodes(shared: &Shared) -> Vec<Member> {
+pub(super) fn nodes(shared: &Shared) -> Vec<Member> {
     let Some(policy) = shared.mesh.policy() else { return Vec::new() };
     let record = shared.mesh.record();
     let me = shared.mesh.node();
     let one = |(node, member): (NodeId, &crate::logic::policy::Member)| {
-        let address = shared.address_of(node);
+        let way = shared.way_to(node);
+        let via = way.as_ref().and_then(|way| way.via).map(|relay| shared.name_of(relay));
+        let address = way.map(|way| way.address);
         let contact = record.members.get(&node.to_hex());
         let last_seen = match &address {
             Some(_) => Some(clock::wall_ms()),
@@ -201,9 +235,11 @@ fn nodes(shared: &Shared) -> Vec<Member> {
             id: node.to_text(),
             name: member.name.clone(),
             role: member.role,
+            priority: policy.eligible(node),
             this: node == me,
             connected: node == me || address.is_some(),
             address,
+            via,
             last_seen: last_seen.filter(|_| node != me).map(UtcTime::from_ms),
         }
     };
@@ -245,10 +281,33 @@ pub(super) fn folder(shared: &Shared, id: FolderId) -> Option<Folder> {
         local: running.as_ref().map_or(nothing, |s| Amount { files: s.local.files, bytes: s.local.bytes }),
         need: running.as_ref().map_or(nothing, |s| Amount { files: s.need.files, bytes: s.need.bytes }),
         local_only: running.as_ref().map_or(0, |s| s.local_only),
+        waiting: running.as_ref().map_or(0, |s| s.waiting),
         late,
         forked,
         parts: record.place(id).map(|place| place.inside().to_vec()).unwrap_or_default(),
+        notices: running.map(|status| status.notices.iter().map(notice).collect()).unwrap_or_default(),
     })
+}
+
+/// What is unusual about names, as the API shows it.
+fn notice(told: &Told) -> Notice {
+    Notice {
+        kind: match told.kind {
+            Kind::Unreadable => NoticeKind::Unreadable,
+            Kind::Closed => NoticeKind::Closed,
+            Kind::Unwritable => NoticeKind::Unwritable,
+            Kind::Twin => NoticeKind::Twin,
+            Kind::Unnamable => NoticeKind::Unnamable,
+            Kind::Special => NoticeKind::Special,
+            Kind::Clash => NoticeKind::Clash,
+            Kind::Foreign => NoticeKind::Foreign,
+            Kind::Attributes => NoticeKind::Attributes,
+        },
+        what: told.text.clone(),
+        count: told.count,
+        paths: told.paths.iter().take(NOTICE_PATHS_MAX).map(|path| PathText::from_bytes(path)).collect(),
+        hint: told.kind.hint().to_owned(),
+    }
 }
 
 /// A folder's name.

@@ -15,9 +15,11 @@ use crate::base::path::escape;
 use crate::logic::sync::guard;
 use crate::wire::api::{Failure, Started};
 
+pub use self::archive::Archive;
 pub use self::versions::Versions;
 use super::places::Places;
 
+mod archive;
 mod versions;
 
 /// The version of the file that this program reads. Absent means 1.
@@ -71,12 +73,18 @@ pub struct Config {
     pub interfaces: Interfaces,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[relay]`.
+    pub relay: Relay,
     /// `[audit]`.
     pub audit: Audit,
     /// `[guard]`.
     pub guard: Guard,
     /// `[versions]`.
     pub versions: Versions,
+    /// `[coordinator]`.
+    pub coordinator: Coordinator,
+    /// `[archive]`.
+    pub archive: Archive,
 }
 
 /// What is written to stderr.
@@ -138,6 +146,24 @@ pub struct Limits {
     /// Memory for the index's cache in MiB, 1 to 4,096.
     #[serde(deserialize_with = "cache_mib")]
     pub index_cache_mib: u64,
+    /// Requests for contents that are answered at once, 1 to 256; beyond, others are to be asked, or later.
+    #[serde(deserialize_with = "reads")]
+    pub reads: u64,
+}
+
+/// What this node relays between members that cannot reach each other, if an admin declared it eligible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Relay {
+    /// Pairs of members at once, 0 to 1,000; 0: it relays nothing.
+    #[serde(deserialize_with = "relay_pairs")]
+    pub pairs: u64,
+    /// Connections for contents at once, 0 to 1,000.
+    #[serde(deserialize_with = "relay_pairs")]
+    pub bulk: u64,
+    /// MiB of contents a second, all pairs together, 0 to 10,000; 0: no bound.
+    #[serde(deserialize_with = "relay_mib")]
+    pub bulk_mib_s: u64,
 }
 
 /// How much the audit log keeps.
@@ -150,6 +176,14 @@ pub struct Audit {
     /// Files kept, 2 to 100.
     #[serde(deserialize_with = "files")]
     pub files: u32,
+}
+
+/// What a node does that may be the office's server.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Coordinator {
+    /// Where it receives folders of which it holds a copy; as other folders where nothing is said.
+    pub folders: Option<AbsolutePath>,
 }
 
 /// When a burst of another node's deletions and replacements is held.
@@ -207,10 +241,19 @@ impl Default for Interfaces {
     }
 }
 
+impl Default for Relay {
+    fn default() -> Self {
+        // A guess: a machine behind a firewall of its own needs a pair with everybody else of a large office. A pair
+        // costs some 100 KiB, and up to 1 MiB while contents move.
+        Self { pairs: 64, bulk: 16, bulk_mib_s: 0 }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         // Fits a Raspberry Pi, and the budget of 80 MB resident with 50,000 files.
-        Self { index_cache_mib: 16 }
+        // A guess: a disk is busy with far fewer, and each is up to 8 MiB of memory.
+        Self { index_cache_mib: 16, reads: 16 }
     }
 }
 
@@ -317,6 +360,18 @@ fn scan_interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::E
 
 fn cache_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     within(deserializer, 1, 4096)
+}
+
+fn reads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, 1, 256)
+}
+
+fn relay_pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, 0, 1000)
+}
+
+fn relay_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, 0, 10_000)
 }
 
 fn file_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -486,11 +541,16 @@ mod tests {
             ("name = \"\"\n", 1, "1 to"),
             ("port = \n", 1, ""),
             ("[limits]\nindex_cache_mib = 0\n", 2, "between 1 and 4096"),
+            ("[limits]\nreads = 0\n", 2, "between 1 and 256"),
+            ("[relay]\npairs = 1001\n", 2, "between 0 and 1000"),
+            ("[relay]\nbulk_mib_s = 10001\n", 2, "between 0 and 10000"),
             ("version = \"1\"\n", 1, "invalid type"),
             ("[versions]\nkeep = \"soon\"\n", 2, "such as 30d"),
             ("[versions]\nkeep = \"1h\"\n", 2, "between 1 and 3650 days"),
             ("[versions]\nmax_percent = 0\n", 2, "between 1 and 90"),
             ("[versions]\nmax_gib = 0\n", 2, "between 1 and"),
+            ("[archive]\nevery = \"1s\"\n", 2, "between 1m and 720h"),
+            ("[archive]\npath = \"backup\"\n", 2, "must start with /"),
             ("[versions.folder.plans]\nkept = \"1d\"\n", 2, "unknown field 'kept'"),
         ];
         for (text, line, why) in cases {

@@ -13,7 +13,7 @@ use super::folder::FolderHandle;
 use super::mesh::record_path;
 use super::places::{Places, Scope, Surroundings};
 use super::record::{Place, Record};
-use super::{Shared, lock, running, sharing};
+use super::{Shared, archive, lock, running, sharing};
 use crate::base::{FolderId, NodeId};
 use crate::logic::doctor::{self, Measured, Multicast, Port};
 use crate::shell::clock;
@@ -44,15 +44,15 @@ pub(super) fn checkup(shared: &Shared) -> Checkup {
         admins: policy.iter().flat_map(|policy| policy.admins()).map(|admin| shared.name_of(admin)).collect(),
         peers: connected
             .iter()
-            .map(|(node, address)| PeerCheck {
+            .map(|(node, way)| PeerCheck {
                 name: shared.name_of(*node),
-                address: address.clone(),
+                address: way.address.clone(),
                 ahead_ms: clocks.get(node).map(|theirs| theirs.saturating_add(since_boot).saturating_sub(wall)),
             })
             .collect(),
         folders: folders.collect(),
         state: room(&shared.places.state),
-        archive_age_ms: None,
+        archive_age_ms: archive::age_ms(shared),
     }
 }
 

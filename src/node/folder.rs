@@ -10,6 +10,7 @@ mod fetcher;
 mod guard;
 mod local;
 mod look;
+mod own;
 mod parked;
 mod peers;
 mod place;
@@ -19,7 +20,10 @@ mod revert;
 mod rules;
 mod serve;
 mod take;
+mod unusual;
 mod worker;
+#[cfg(feature = "archive")]
+mod written;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -29,10 +33,12 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future;
 
 use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId, RelPath, Writer};
+use crate::logic::office;
 use crate::logic::policy::VoidEntry;
 use crate::logic::retention::Retention;
 use crate::logic::sync::guard::{Burst, Stretch};
 use crate::logic::sync::index::{EntryId, IndexError, Totals};
+use crate::logic::sync::notices::Told;
 use crate::logic::sync::selection::Selection;
 use crate::node::Shared;
 use crate::node::audit::Refusal;
@@ -44,7 +50,7 @@ use crate::shell::store::Store;
 use crate::wire::api::{Deed, FolderState};
 use crate::wire::batch::{Batch, Entry, Header, What};
 use crate::wire::content::ChunkList;
-use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers};
+use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers, Have};
 use crate::wire::statement::Range;
 
 pub(super) use back::{Back, Content, Wanted};
@@ -151,12 +157,16 @@ pub(super) struct Status {
     pub(super) need: Totals,
     /// Names changed here without the right to write.
     pub(super) local_only: u64,
+    /// Names changed here that wait until another machine is reached.
+    pub(super) waiting: u64,
     /// Bursts of changes that wait for a verdict, by whose they are.
     pub(super) bursts: Vec<(NodeId, Burst)>,
     /// Whether changes on this disk are told by the system, all of them.
     pub(super) watched: bool,
     /// What is wrong, for people.
     pub(super) problem: Option<String>,
+    /// What is unusual about names.
+    pub(super) notices: Vec<Told>,
 }
 
 /// What a folder needs to run.
@@ -230,9 +240,11 @@ impl FolderHandle {
             local: Totals::default(),
             need: Totals::default(),
             local_only: 0,
+            waiting: 0,
             bursts: Vec::new(),
             watched: true,
             problem: None,
+            notices: Vec::new(),
         };
         let status = Arc::new(Mutex::new(status));
         setup.shared.mesh.hold(setup.folder, setup.store.clone());
@@ -242,7 +254,9 @@ impl FolderHandle {
         let server = Arc::new(Server::new(folder, setup.disk.clone(), setup.store.clone(), may_read.clone()));
         let fetcher = fetcher::Fetcher {
             folder,
+            node: setup.shared.mesh.node(),
             slot: setup.slot,
+            server: server.clone(),
             disk: setup.disk.clone(),
             store: setup.store.clone(),
             may_read,
@@ -287,6 +301,11 @@ impl FolderHandle {
         let _ = self.orders.send(fetcher::Order::Answer(from, request, answer)).await;
     }
 
+    /// A peer told which chunks it has of a content that it is fetching.
+    pub(super) async fn told(&self, by: NodeId, have: Have) {
+        let _ = self.orders.send(fetcher::Order::Told(by, Box::new(have))).await;
+    }
+
     /// What answers peers that ask for content.
     pub(super) fn server(&self) -> Arc<Server> {
         self.server.clone()
@@ -325,6 +344,11 @@ impl FolderHandle {
             }
             Ok(listed)
         })
+    }
+
+    /// A hash of how far all logs reach.
+    pub(super) fn reach(&self) -> Result<[u8; 32], IndexError> {
+        Ok(office::reach(self.store.read(|look| look.frontiers())?))
     }
 
     /// The range of a log that a verdict on a burst names.

@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_channel::Sender;
 use ed25519_dalek::SigningKey;
@@ -25,7 +27,7 @@ use crate::logic::sync::replica::Rules;
 use crate::shell::home::{self, HomeError, Journal};
 use crate::shell::net::KeyRing;
 use crate::shell::store::Store;
-use crate::shell::{clock, entropy};
+use crate::shell::{clock, entropy, rt};
 use crate::wire::batch::Header;
 use crate::wire::codec::{self, DecodeError, List};
 use crate::wire::message::{KeyInUse, Message};
@@ -34,6 +36,11 @@ use crate::wire::statement::{Body, FRONTIERS_MAX, FolderFrontier, Found, Name, S
 
 /// Policies as of earlier heads, kept to judge batches. A guess: as many as machines that are away for a while.
 const POLICIES_MAX: usize = 32;
+/// After a start, signing waits this long for the statements of a peer, no longer: who is alone may sign. A guess: links
+/// come up within a second.
+const ASK_MS_MAX: u64 = 3_000;
+/// How often it is looked whether they are here.
+const ASK_POLL: Duration = Duration::from_millis(20);
 /// Discovery keys kept: the one in use and those that members may still have who were away.
 const KEYS_MAX: usize = crate::shell::net::KEYS_MAX;
 
@@ -113,6 +120,9 @@ pub(super) struct MeshHandle {
     key: Arc<SigningKey>,
     ring: KeyRing,
     changes: Sender<Change>,
+    /// Since the start a peer had no statement that is not here.
+    exchanged: Arc<AtomicBool>,
+    started_ms: u64,
     /// Folders held here: how far their logs reach goes into statements that lower somebody.
     held: Arc<Mutex<BTreeMap<FolderId, Store>>>,
 }
@@ -289,7 +299,8 @@ impl MeshHandle {
             inner.current = Some(load(&journal_path(&inner.state, mesh), mesh, &mut inner.clock)?);
             ring.replace(keys(&inner.record).into_iter().map(|key| key.key).collect());
         }
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), node, key, ring, changes, held: Arc::default() })
+        let (inner, started_ms) = (Arc::new(Mutex::new(inner)), clock::boottime_ms());
+        Ok(Self { inner, node, key, ring, changes, exchanged: Arc::default(), started_ms, held: Arc::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -315,6 +326,21 @@ impl MeshHandle {
     /// The policy, or that there is no mesh.
     pub(super) fn need_policy(&self) -> Result<Arc<Policy>, MeshError> {
         self.policy().ok_or(MeshError::None)
+    }
+
+    /// Whether this node knows what it has signed itself, as far as others can tell it. Put back from a backup, it would
+    /// number two statements alike.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_alone = || self.policy().is_none_or(|policy| policy.members().all(|(node, _)| node == self.node));
+        let is_late = clock::boottime_ms() >= self.started_ms + ASK_MS_MAX;
+        self.exchanged.load(Ordering::Acquire) || is_late || is_alone()
+    }
+
+    /// Waits until statements may be signed; not for long.
+    pub(super) async fn settle(&self) {
+        while !self.is_settled() {
+            rt::sleep(ASK_POLL).await;
+        }
     }
 
     /// Whether a node is a member now.
@@ -369,7 +395,7 @@ impl MeshHandle {
 
     /// Signs the seals that are due; only an admin's node has any.
     pub(super) fn seal_due(&self) -> Result<Vec<StatementId>, MeshError> {
-        if !self.policy().is_some_and(|policy| policy.is_admin(self.node)) {
+        if !self.is_settled() || !self.policy().is_some_and(|policy| policy.is_admin(self.node)) {
             return Ok(Vec::new());
         }
         let known = self.known();
@@ -484,6 +510,8 @@ impl MeshHandle {
         key: KeyInUse,
         statements: Vec<Statement>,
     ) -> Result<(), MeshError> {
+        // Nothing was signed in it yet.
+        self.exchanged.store(true, Ordering::Release);
         let path = journal_path(&inner.state, mesh);
         home::remove(&path)?;
         let (mut journal, _) = Journal::open(&path)?;
@@ -581,7 +609,11 @@ impl MeshHandle {
         let Inner { current, clock: hlc, .. } = &mut *inner;
         let current = current.as_mut().ok_or(MeshError::None)?;
         match message {
-            Message::StatementHeads(heads) => Ok(exchange.handle_heads(&current.set, &heads)),
+            Message::StatementHeads(heads) => {
+                let replies = exchange.handle_heads(&current.set, &heads);
+                self.exchanged.fetch_or(replies.is_empty(), Ordering::AcqRel);
+                Ok(replies)
+            }
             Message::StatementWant(ids) => Ok(exchange.handle_want(&current.set, &ids)),
             Message::Statements(statements) => {
                 let received = exchange.handle_statements(current.set_mut(), statements.into_vec())?;
@@ -598,6 +630,7 @@ impl MeshHandle {
                     drop(inner);
                     self.changed(Change::Statements(received.taken));
                 }
+                self.exchanged.fetch_or(received.replies.is_empty(), Ordering::AcqRel);
                 Ok(received.replies)
             }
             _ => Ok(Vec::new()),

@@ -1,7 +1,13 @@
 //! The command that takes back: a file, a directory or a folder as it was, in place or elsewhere.
 //!
 //! In place, what comes back is an ordinary change of this node: it is signed, spreads, and what it replaces is kept. What
-//! cannot be had is named and left as it is; everything else is done.
+//! cannot be had is named and left as it is; everything else is done. Where the kept versions do not reach, the archive does.
+
+#[cfg(feature = "archive")]
+mod archived;
+#[cfg(not(feature = "archive"))]
+#[path = "restore/unarchived.rs"]
+mod archived;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,7 +16,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::folder::{Back, Change, FolderHandle, NotMade, Wanted};
+use super::folder::{Back, Change, Content, FolderHandle, NotMade, Wanted};
 use super::mesh::MeshError;
 use super::past::{Spot, spot};
 use super::record::Place;
@@ -57,6 +63,7 @@ pub(super) async fn restore(shared: &Arc<Shared>, ask: RestoreAt) -> Result<Rest
         to: ask.to.as_ref().map(sharing::to_path),
         dry_run: ask.dry_run,
         done: Done::default(),
+        lost: BTreeMap::new(),
         spot,
     };
     let restored = rt::spawn_blocking(move || job.run()).await;
@@ -128,6 +135,28 @@ struct Job {
     dry_run: bool,
     back: Back,
     done: Done,
+    /// What could not be had so far.
+    lost: BTreeMap<RelPath, Lost>,
+}
+
+/// A name of which the kept versions do not have what it was.
+struct Lost {
+    /// What was to be done, where that is known.
+    #[cfg_attr(not(feature = "archive"), allow(dead_code, reason = "only the archive looks for it"))]
+    step: Option<Step>,
+    /// Why it could not be.
+    why: String,
+}
+
+/// What is done with what is brought back.
+enum Way<'a> {
+    /// Nothing.
+    Dry,
+    /// It goes into the folder.
+    InPlace,
+    /// It goes elsewhere.
+    #[cfg_attr(not(feature = "archive"), allow(dead_code, reason = "only what comes from the archive goes there late"))]
+    Export(&'a mut Export),
 }
 
 /// What was done so far.
@@ -138,6 +167,12 @@ struct Done {
     others: u64,
     modes: u64,
     removed: u64,
+    /// Names that came from the archive.
+    archived: u64,
+    /// Names that are as the archive has them.
+    archived_same: u64,
+    /// The time of the oldest snapshot that anything came from.
+    archived_at: Option<UtcTime>,
     failed: BTreeMap<RelPath, String>,
     /// Names that a user changed meanwhile.
     changed: BTreeSet<RelPath>,
@@ -160,21 +195,14 @@ impl Done {
 impl Job {
     fn run(mut self) -> Result<Restored, Failure> {
         let plan = self.plan()?;
-        if !plan.lived && plan.unknown.is_empty() {
-            return Err(Failure::failed(format!(
-                "{} was not there at {}",
-                self.spot.shown(),
-                UtcTime::from_ms(self.at_ms)
-            ))
-            .hint(format!("'lanyard versions {}' lists what is known of it", self.spot.shown())));
-        }
+        let is_known = plan.lived || !plan.unknown.is_empty();
         let same = plan.same;
         for path in &plan.not_here {
             self.done.failed.insert(path.clone(), "it is not received on this machine".into());
         }
         for path in &plan.unknown {
             let why = "it is not known here what it was then: ask on a machine that had the folder then";
-            self.done.failed.insert(path.clone(), why.into());
+            self.lost.insert(path.clone(), Lost { step: None, why: why.into() });
         }
         if self.to.is_none() {
             self.check_each(&plan)?;
@@ -182,14 +210,32 @@ impl Job {
         if self.dry_run {
             let steps = plan.room.iter().chain(&plan.puts).chain(&plan.removals);
             steps.for_each(|step| self.done.count(&step.target));
+            self.rest(is_known, &mut Way::Dry)?;
         } else if let Some(to) = self.to.clone() {
             let (to, _) = sharing::usable(&self.shared, &to, "restore into")?;
-            self.write_to(&to, plan.puts)?;
+            self.write_to(&to, plan.puts, is_known)?;
             self.to = Some(to);
         } else {
-            self.in_place(plan)?;
+            if is_known {
+                self.in_place(plan)?;
+            }
+            self.rest(is_known, &mut Way::InPlace)?;
         }
         Ok(self.answer(same))
+    }
+
+    /// What the kept versions do not have. Nothing at all may be known of a place, neither here nor in the archive.
+    fn rest(&mut self, is_known: bool, way: &mut Way<'_>) -> Result<(), Failure> {
+        let lost = std::mem::take(&mut self.lost);
+        if is_known {
+            self.bring_lost(lost, way);
+            return Ok(());
+        }
+        if self.bring_all_archived(way)? {
+            return Ok(());
+        }
+        Err(Failure::failed(format!("{} was not there at {}", self.spot.shown(), UtcTime::from_ms(self.at_ms)))
+            .hint(format!("'lanyard versions {}' lists what is known of it", self.spot.shown())))
     }
 
     fn plan(&self) -> Result<Plan, Failure> {
@@ -221,7 +267,10 @@ impl Job {
     fn in_place(&mut self, mut plan: Plan) -> Result<(), Failure> {
         for round in 1.. {
             for steps in [plan.room, plan.puts, plan.removals] {
-                self.batches(steps, &mut Self::change);
+                self.batches(steps, &mut |job, batch| {
+                    let brought = job.bring(batch);
+                    job.change(brought);
+                });
             }
             let changed = std::mem::take(&mut self.done.changed);
             if changed.is_empty() {
@@ -242,7 +291,7 @@ impl Job {
     fn batches(&mut self, steps: Vec<Step>, carry_out: &mut dyn FnMut(&mut Self, Vec<Step>)) {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for step in steps.into_iter() {
-            if self.done.failed.contains_key(&step.path) {
+            if self.done.failed.contains_key(&step.path) || self.lost.contains_key(&step.path) {
                 continue;
             }
             let length = step.target.content().map_or(0, |(_, length)| length);
@@ -257,7 +306,7 @@ impl Job {
     }
 
     /// Brings the contents of a batch here; those that cannot be had are noted.
-    fn bring(&mut self, steps: Vec<Step>) -> Vec<(Step, Option<super::folder::Content>)> {
+    fn bring(&mut self, steps: Vec<Step>) -> Vec<(Step, Option<Content>)> {
         let want = |step: &Step| {
             let (content, bytes) = step.target.content()?;
             Some(Wanted { path: step.path.clone(), content, bytes })
@@ -269,7 +318,9 @@ impl Job {
             match step.target.content().and_then(|_| brought.next()) {
                 None => ready.push((step, None)),
                 Some(Ok(content)) => ready.push((step, Some(content))),
-                Some(Err(why)) => self.fail(step.path, why),
+                Some(Err(why)) => {
+                    self.lost.insert(step.path.clone(), Lost { step: Some(step), why });
+                }
             }
         }
         ready
@@ -280,10 +331,10 @@ impl Job {
     }
 
     /// Changes a batch of names in the folder.
-    fn change(&mut self, steps: Vec<Step>) {
+    fn change(&mut self, steps: Vec<(Step, Option<Content>)>) {
         let mut kept = Vec::new();
         let mut changes = Vec::new();
-        for (step, content) in self.bring(steps) {
+        for (step, content) in steps {
             let content = match content.map(|content| content.stage(self.back.disk())).transpose() {
                 Ok(content) => content,
                 Err(error) => {
@@ -309,18 +360,22 @@ impl Job {
         }
     }
 
-    fn write_to(&mut self, to: &std::path::Path, steps: Vec<Step>) -> Result<(), Failure> {
+    fn write_to(&mut self, to: &std::path::Path, steps: Vec<Step>, is_known: bool) -> Result<(), Failure> {
         let cannot = || Failure::failed(format!("cannot restore into {}", to.display()));
         let mut export = Export::open(to).map_err(|error| cannot().because(&error))?;
-        self.batches(steps, &mut |job, batch| job.export(&mut export, batch));
+        self.batches(steps, &mut |job, batch| {
+            let brought = job.bring(batch);
+            job.export(&mut export, brought);
+        });
+        self.rest(is_known, &mut Way::Export(&mut export))?;
         export.finish().map_err(|error| cannot().because(&error))
     }
 
     /// Writes a batch of names elsewhere, each under the name that it has beside what was asked for.
-    fn export(&mut self, to: &mut Export, steps: Vec<Step>) {
+    fn export(&mut self, to: &mut Export, steps: Vec<(Step, Option<Content>)>) {
         let above = self.spot.path.parent().filter(|above| !above.is_root());
         let skip = above.map_or(0, |above| above.as_bytes().len() + 1);
-        for (step, content) in self.bring(steps) {
+        for (step, content) in steps {
             let Ok(name) = RelPath::new(&step.path.as_bytes()[skip..]) else {
                 self.fail(step.path, "it cannot have its name there".into());
                 continue;
@@ -355,7 +410,9 @@ impl Job {
             others: done.others,
             modes: done.modes,
             removed: done.removed,
-            same,
+            same: same + done.archived_same,
+            archived: done.archived,
+            archived_at: done.archived_at,
             failed: failed.collect(),
             failed_more,
         }

@@ -15,9 +15,10 @@ use crate::logic::policy::{
 };
 use crate::shell::{clock, entropy};
 use crate::wire::api::{
-    ChangeGroup, ChangeRole, ExpelNode, Expelled, Failure, FailureKind, GrantRule, Group, GroupStep, MemberLevel,
-    PathText, RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges, Reverted, RevokeRule,
-    RoleChanged, Rule, Ruled, Rules, RulesOf, Standings, SubjectRef, Thing, Until, UtcTime,
+    AskCopies, ChangeGroup, ChangeRole, ExpelNode, Expelled, Failure, FailureKind, GrantRule, Group, GroupStep,
+    MemberLevel, PathText, RecoverMesh, Recovered, RenameThing, Renamed, RetireFolder, Retired, RevertChanges,
+    Reverted, RevokeRule, RoleChanged, Rule, Ruled, Rules, RulesOf, Standings, SubjectRef, Thing, Until, UtcTime,
+    WantedCopies,
 };
 use crate::wire::recovery::RecoveryKey;
 use crate::wire::statement::{Body, Grant, Named, Subject};
@@ -96,6 +97,35 @@ pub(super) async fn revoke(shared: &Arc<Shared>, ask: RevokeRule) -> Result<Rule
     let on = path.clone();
     let id = sign(shared, what, |policy, me| policy::plan_revoke(policy, me, folder, subject, on, now))?;
     ruled(shared, &policy, (folder, path, subject), (id, None, None))
+}
+
+/// Says, or changes, on how many machines a folder shall be.
+pub(super) async fn copies(shared: &Arc<Shared>, ask: AskCopies) -> Result<WantedCopies, Failure> {
+    let _one = shared.changing.lock().await;
+    let policy = commands::must_have_mesh(shared)?;
+    let folder = find_folder(&policy, &known_folders(shared, &policy), &ask.folder).map_err(unclear)?;
+    let named = folder_ref(Some(&policy), folder);
+    let members = policy.members().count();
+    if let Some(nodes) = ask.nodes.filter(|nodes| usize::from(*nodes) > members) {
+        return Err(Failure::usage(format!(
+            "{nodes} copies of {} cannot be: there are {members} machines",
+            named.name
+        ))
+        .hint("ask for fewer, or invite more machines first"));
+    }
+    let before = policy.copies(folder);
+    let wanted =
+        policy::Wanted { nodes: ask.nodes.unwrap_or(before.nodes), server: ask.server.unwrap_or(before.server) };
+    let statement = match wanted == before {
+        true => None,
+        false => {
+            let what = || format!("cannot change the number of copies of {}", named.name);
+            let now = clock::wall_ms();
+            let id = sign(shared, what, |policy, me| policy::plan_copies(policy, me, folder, wanted, now))?;
+            Some(id.to_hex())
+        }
+    };
+    Ok(WantedCopies { folder: named, nodes: wanted.nodes, server: wanted.server, statement })
 }
 
 /// Ends a node's membership.
@@ -258,7 +288,7 @@ pub(super) async fn revert(shared: &Arc<Shared>, ask: RevertChanges) -> Result<R
 }
 
 /// Plans and signs one statement. `what`: what cannot be done, should the rules not allow it.
-fn sign(
+pub(super) fn sign(
     shared: &Shared,
     what: impl Fn() -> String,
     plan: impl FnOnce(&Policy, NodeId) -> Result<Body, PlanRefused>,

@@ -3,6 +3,8 @@
 //! Whom to dial and which link to use is decided by `logic::peering`; here its outputs become dials, sessions and
 //! timers. Everything that waits (a dial, an API call, a pairing) is a task that sends an event when it is done.
 
+mod office;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
@@ -20,9 +22,11 @@ use super::config::{Config, HostPort, LogLevel, Options};
 use super::mesh::{Change, MeshHandle, record_path};
 use super::places::Scope;
 use super::record::Record;
+use super::relay::{self, Relaying};
 use super::session::{INCOMING_MAX, Order, Orders, Session};
-use super::{Shared, commands, pairing, reasons, sharing};
+use super::{Shared, Way, archive, commands, pairing, reasons, sharing};
 use crate::base::NodeId;
+use crate::logic::peering::runs::Runs;
 use crate::logic::peering::{self, Output, Peering, Settings, Up};
 use crate::shell::keystore::Keystore;
 use crate::shell::net::dial::{DialError, Dialler};
@@ -35,6 +39,7 @@ use crate::shell::{clock, entropy, rt};
 use crate::wire::api::{self, Deed, Failure, Started};
 use crate::wire::codec::Text;
 use crate::wire::message::{Address, Bye, Hello, Purpose};
+use crate::wire::relay::Answer;
 
 /// Events that wait for the loop.
 const EVENTS_MAX: usize = 256;
@@ -58,6 +63,7 @@ pub(crate) enum Event {
     Turned(Turned),
     Dialled(peering::DialId, Box<Result<Link, DialError>>),
     LinkEnded(LinkId, String),
+    Relay(relay::Event),
     Mdns(mdns::Event),
     Mesh(Change),
     Network(Changed),
@@ -73,6 +79,8 @@ pub(crate) enum Event {
     Invitations,
     /// The configuration is to be read again.
     Reload,
+    /// Whether this node is coordinator: it alone has the office's name.
+    Office(bool),
     Stop,
 }
 
@@ -82,15 +90,20 @@ struct Running {
     dialler: Dialler,
     listener: Listener,
     mdns: Option<mdns::Mdns>,
+    relaying: Relaying,
     sessions: BTreeMap<LinkId, OneLink>,
     links_made: u64,
     /// How often a link was declared the one to send on.
     turns: u64,
+    /// Which members seem to run twice.
+    runs: Runs,
     /// Why the last link to each member ended.
     last_end: BTreeMap<NodeId, String>,
     selection: Selection,
     wake_ms: Option<u64>,
     note_ms: u64,
+    /// When it next says how it is, where somebody collects that.
+    report_ms: Option<u64>,
     /// When the next rule ends.
     expiry_ms: Option<u64>,
     rotate_ms: u64,
@@ -106,6 +119,7 @@ struct OneLink {
     purpose: Purpose,
     peer: NodeId,
     remote: SocketAddr,
+    via: Option<NodeId>,
 }
 
 /// Runs a node until it is told to stop, by a signal or over its API.
@@ -179,6 +193,7 @@ async fn start(options: Options) -> Result<(), Failure> {
     let shared = Arc::new(Shared {
         mesh,
         bus: bus.clone(),
+        reads: super::reads::Reads::new(config.limits.reads as usize),
         audit,
         live: Mutex::new(config.clone()),
         config,
@@ -188,7 +203,10 @@ async fn start(options: Options) -> Result<(), Failure> {
         connected: Mutex::default(),
         clocks: Mutex::default(),
         alerts: Mutex::default(),
+        desk: super::office::Desk::default(),
         invitations: pairing::Invitations::default(),
+        archive: archive::Keeper::default(),
+        election: super::election::Elections::new(),
         changing: async_lock::Mutex::new(()),
         to_loop: own.clone(),
     });
@@ -203,7 +221,9 @@ async fn start(options: Options) -> Result<(), Failure> {
     watch_signals(own.clone());
     resolve_configured(&shared, own.clone());
 
+    shared.election.start(&shared);
     sharing::start_all(&shared).await;
+    archive::start(&shared);
     let running = Running {
         peering: Peering::new(Settings {
             own: shared.mesh.node(),
@@ -215,13 +235,16 @@ async fn start(options: Options) -> Result<(), Failure> {
         dialler,
         listener,
         mdns,
+        relaying: Relaying::new(&shared.config.relay, own.clone()),
         sessions: BTreeMap::new(),
         links_made: 0,
         turns: 0,
+        runs: Runs::default(),
         last_end: BTreeMap::new(),
         selection,
         wake_ms: None,
         note_ms: clock::boottime_ms() + NOTE_MS,
+        report_ms: None,
         expiry_ms: None,
         rotate_ms: clock::boottime_ms() + ROTATE_MS,
         pulse: Pulse::of_process(),
@@ -369,9 +392,10 @@ impl Running {
     async fn begin(&mut self) {
         let now = clock::boottime_ms();
         let mut out = Vec::new();
-        self.peering.handle_members(now, self.members(), &mut out);
+        self.members_changed(&mut out);
         self.own_addresses(&mut out);
         self.expiry_ms = self.next_expiry(clock::wall_ms());
+        self.report();
         for (node, contact) in self.shared.mesh.record().members {
             let Some(node) = NodeId::from_hex(&node) else { continue };
             for addr in contact.addresses.iter().filter_map(|addr| addr.parse().ok()) {
@@ -382,7 +406,8 @@ impl Running {
     }
 
     async fn next(&self) -> Option<Event> {
-        let wake = self.wake_ms.map_or(self.note_ms, |at| at.min(self.note_ms)).saturating_sub(clock::boottime_ms());
+        let timers = [Some(self.note_ms), self.report_ms, self.wake_ms];
+        let wake = timers.into_iter().flatten().min().unwrap_or(self.note_ms).saturating_sub(clock::boottime_ms());
         // Rules end at a time of the calendar, and the clock may be set meanwhile; all else takes its time.
         let expiry = self.expiry_ms.map_or(wake, |at| at.saturating_sub(clock::wall_ms()));
         let wait = Duration::from_millis(wake.min(expiry).min(NOTE_MS));
@@ -407,6 +432,9 @@ impl Running {
             self.note_ms = now + NOTE_MS;
             self.write_record();
             self.shared.note_counted();
+        }
+        if self.report_ms.is_some_and(|at| at <= now) {
+            self.report();
         }
         let wall = clock::wall_ms();
         if self.expiry_ms.is_some_and(|at| at <= wall) {
@@ -444,6 +472,8 @@ impl Running {
                 });
             }
             Event::Inbound(Inbound::Link(link)) => self.link_up(link, None, &mut out),
+            Event::Inbound(Inbound::Relay(stream)) => self.relaying.opened(stream),
+            Event::Relay(event) => self.relay(event),
             Event::Turned(refused) => {
                 let mut refusal = Refusal::new(Deed::Connect, "tried to connect", refused.why).address(refused.from);
                 if let Some(node) = refused.node {
@@ -456,6 +486,9 @@ impl Running {
                 Ok(link) => self.link_up(link, Some(dial), &mut out),
                 Err(error) => {
                     debug!(error = %reasons(&error).join(": "), "not reached");
+                    if let DialError::Relay { relay, answer: Answer::Busy(retry_ms) } = error {
+                        self.peering.handle_relay_busy(now, relay, retry_ms);
+                    }
                     self.peering.handle_dial_failed(now, dial, &mut out);
                 }
             },
@@ -492,7 +525,7 @@ impl Running {
             Event::Folders => self.order(|_| Order::Folders),
             Event::Dropped(folder) => self.order(|_| Order::Dropped(folder)),
             Event::Joined(inviter) => {
-                self.peering.handle_members(now, self.members(), &mut out);
+                self.members_changed(&mut out);
                 let record = self.shared.mesh.record();
                 let contact = record.members.get(&inviter.to_hex());
                 for addr in contact.iter().flat_map(|c| &c.addresses).filter_map(|addr| addr.parse().ok()) {
@@ -507,6 +540,8 @@ impl Running {
                 }
             }
             Event::Reload => self.reload(),
+            Event::Office(leads) => self.office(leads).await,
+            Event::Mdns(mdns::Event::Office { host, taken }) => self.shared.election.published(Some((host, taken))),
             Event::Stop => {}
         }
         self.act(out).await;
@@ -534,22 +569,29 @@ impl Running {
     }
 
     async fn mesh_changed(&mut self, change: Change, out: &mut Vec<Output>) {
+        self.shared.election.rules_changed();
+        if self.shared.election.leads().is_some() {
+            // The mesh may have another name, and other members.
+            self.office(true).await;
+        }
         match change {
             Change::Statements(taken) => {
                 self.order(|_| Order::News(taken.clone()));
-                self.peering.handle_members(clock::boottime_ms(), self.members(), out);
+                self.members_changed(out);
                 if let Err(error) = self.shared.mesh.rotate_key() {
                     warn!(error = %reasons(&error).join(": "), "the discovery key could not be changed");
                 }
                 commands::tell_members(&self.shared, &taken);
                 self.shared.note_statements(&taken);
                 self.expiry_ms = self.next_expiry(clock::wall_ms());
+                self.report();
                 let shared = self.shared.clone();
                 rt::spawn(async move { sharing::follow_rules(&shared).await });
             }
             Change::Begun(statements) => {
                 self.shared.note_statements(&statements);
                 self.expiry_ms = self.next_expiry(clock::wall_ms());
+                self.report();
             }
             Change::Refused(from, statement, why) => {
                 let refusal = Refusal::new(Deed::Statement, "sent a statement that is not taken", why);
@@ -559,18 +601,13 @@ impl Running {
                 self.order(|link| if link.peer == peer { Order::Ask } else { Order::News(Vec::new()) })
             }
             Change::Key => {
-                self.peering.handle_members(clock::boottime_ms(), self.members(), out);
+                self.members_changed(out);
                 self.order(|_| Order::Key);
                 if let Some(mdns) = &self.mdns {
                     mdns.keys_changed().await;
                 }
             }
         }
-    }
-
-    fn members(&self) -> std::collections::BTreeSet<NodeId> {
-        let policy = self.shared.mesh.policy();
-        policy.map(|policy| policy.members().map(|(node, _)| node).collect()).unwrap_or_default()
     }
 
     fn own_addresses(&mut self, out: &mut Vec<Output>) {
@@ -587,11 +624,18 @@ impl Running {
     fn link_up(&mut self, link: Link, dial: Option<peering::DialId>, out: &mut Vec<Output>) {
         self.links_made += 1;
         let id = LinkId(self.links_made);
-        let (peer, purpose, remote) = (link.peer, link.hello.purpose, link.remote);
-        let up =
-            Up { link: peering::LinkId(id.0), peer, purpose, run: link.hello.run, dial, remote, port: link.hello.port };
+        let (peer, purpose, remote, via) = (link.peer, link.hello.purpose, link.remote, link.via);
+        let (run, port) = (link.hello.run, link.hello.port);
+        if purpose == Purpose::Control
+            && self.shared.mesh.is_member(peer)
+            && let Some(places) = self.runs.handle_link_up(peer, run, remote.ip())
+        {
+            self.shared.run_twice(peer, places);
+        }
+        let up = Up { link: peering::LinkId(id.0), peer, purpose, run, dial, via, remote, port };
         let (incoming, received) = async_channel::bounded(INCOMING_MAX);
         let (orders, ordered) = async_channel::bounded(64);
+        let link = if purpose == Purpose::Control { link.with_heartbeats(self.shared.election.ear()) } else { link };
         let sender = link.start(id, Limits::of(purpose), incoming);
         let session = Session::new(self.shared.clone(), sender.clone(), purpose);
         let own = self.own.clone();
@@ -600,7 +644,7 @@ impl Running {
             // The loop that is gone needs no word.
             let _ = own.send(Event::LinkEnded(id, why)).await;
         });
-        self.sessions.insert(id, OneLink { orders, sender, purpose, peer, remote });
+        self.sessions.insert(id, OneLink { orders, sender, purpose, peer, remote, via });
         self.peering.handle_link_up(clock::boottime_ms(), up, out);
     }
 
@@ -625,10 +669,13 @@ impl Running {
     async fn act(&mut self, out: Vec<Output>) {
         for output in out {
             match output {
-                Output::Dial { dial, addr, expected, purpose } => {
+                Output::Dial { dial, addr, expected, via, purpose } => {
                     let (dialler, own) = (self.dialler.clone(), self.own.clone());
                     rt::spawn(async move {
-                        let result = dialler.dial(addr, expected, purpose).await;
+                        let result = match (via, expected) {
+                            (Some(relay), Some(to)) => dialler.dial_through(addr, relay, to, purpose).await,
+                            _ => dialler.dial(addr, expected, purpose).await,
+                        };
                         let _ = own.send(Event::Dialled(dial, Box::new(result))).await;
                     });
                 }
@@ -661,7 +708,8 @@ impl Running {
         self.turns += 1;
         let _ = one.orders.try_send(Order::Used(self.turns));
         if purpose == Purpose::Control {
-            let address = one.remote.to_string();
+            self.shared.election.linked(node, one.sender.clone());
+            let way = Way { address: one.remote.to_string(), via: one.via };
             let known: Vec<Address> = self
                 .shared
                 .mesh
@@ -676,16 +724,28 @@ impl Running {
                 .collect();
             let _ = one.orders.try_send(Order::Addresses(known));
             let name = self.shared.name_of(node);
-            let news = super::lock(&self.shared.connected).insert(node, address.clone()).is_none();
-            if news {
-                info!(peer = %name, %address, "{name} is connected");
-                self.shared.tell(api::Event::PeerConnected { id: node.to_text(), name, address });
+            let before = super::lock(&self.shared.connected).insert(node, way.clone());
+            let Way { address, via } = way;
+            let via = via.map(|relay| self.shared.name_of(relay));
+            match (before, &via) {
+                (None, _) => {
+                    info!(peer = %name, %address, via, "{name} is connected");
+                    self.shared.tell(api::Event::PeerConnected { id: node.to_text(), name, address, via });
+                }
+                (Some(Way { via: Some(_), .. }), None) => {
+                    info!(peer = %name, %address, "{name} is connected directly now")
+                }
+                (Some(Way { via: None, .. }), Some(relay)) => {
+                    info!(peer = %name, relay, "{name} is connected through a relay now")
+                }
+                _ => {}
             }
         }
     }
 
     /// There is no link to this member any more.
     fn unlinked(&mut self, node: NodeId) {
+        self.shared.election.unlinked(node);
         if super::lock(&self.shared.connected).remove(&node).is_none() {
             return;
         }
@@ -697,6 +757,7 @@ impl Running {
 
     /// Says goodbye to everyone and ends the folders, all at once.
     async fn stop(mut self) {
+        self.shared.election.stop().await;
         self.shared.tell(api::Event::Stopping);
         for link in self.sessions.values() {
             link.sender.close(Bye::Stopping);
@@ -707,7 +768,7 @@ impl Running {
                 mdns.stop().await;
             }
         };
-        future::zip(goodbye, sharing::stop_all(&self.shared)).await;
+        future::zip(future::zip(goodbye, archive::stop(&self.shared)), sharing::stop_all(&self.shared)).await;
         self.write_record();
     }
 }

@@ -19,7 +19,7 @@ use crate::logic::sync::replica::Rules;
 use crate::shell::net::link::{Event, Incoming, LinkSender};
 use crate::shell::{clock, rt};
 use crate::wire::api::Deed;
-use crate::wire::message::{Address, Answer, Bye, Content, ContentWant, Message, Purpose, Subscribe};
+use crate::wire::message::{Address, Answer, Bye, Content, ContentWant, Message, Purpose, RelayCall, Subscribe};
 
 /// Incoming messages that wait for a session.
 pub(super) const INCOMING_MAX: usize = 16;
@@ -47,6 +47,10 @@ pub(super) enum Order {
     Dropped(FolderId),
     /// Where members are.
     Addresses(Vec<Address>),
+    /// Say how this node is, if the peer may be coordinator.
+    Report,
+    /// Another member wants to meet this one here.
+    Call(RelayCall),
     /// Close, after what was ordered before: a peer that is no member any more is told why by the statement itself.
     Close(Bye),
 }
@@ -141,6 +145,7 @@ impl Session {
                 self.send(message).await;
             }
             Box::pin(self.order(Order::Key)).await;
+            Box::pin(self.order(Order::Report)).await;
         }
         self.open_folders().await;
     }
@@ -172,9 +177,16 @@ impl Session {
                     self.send(Message::DiscoveryKey(key)).await;
                 }
             }
+            Order::Call(call) => self.send(Message::RelayCall(call)).await,
             Order::Dropped(folder) => {
                 if self.open.remove(&folder) {
                     self.send(Message::Subscribe(Subscribe { folder, receives: false })).await;
+                }
+            }
+            Order::Report => {
+                let (shared, peer) = (self.shared.clone(), self.peer);
+                if let Some(report) = rt::spawn_blocking(move || shared.report_to(peer)).await {
+                    self.send(Message::Report(Box::new(report))).await;
                 }
             }
             Order::Addresses(addresses) => {
@@ -302,7 +314,31 @@ impl Session {
             }
             Message::ContentWant(want) => self.serve(want, incoming).await?,
             Message::Content(content) => self.content(content).await,
-            Message::Unknown(_) => {}
+            Message::Report(report) => {
+                if let Some(after) = self.shared.take_report(self.peer, *report) {
+                    self.send(Message::AuditWant(after)).await;
+                }
+            }
+            Message::AuditWant(after) => {
+                let (shared, peer) = (self.shared.clone(), self.peer);
+                if let Some(lines) = rt::spawn_blocking(move || shared.lines_for(peer, after)).await {
+                    self.send(Message::AuditLines(lines)).await;
+                }
+            }
+            Message::AuditLines(lines) => {
+                let (shared, peer) = (self.shared.clone(), self.peer);
+                if let Some(after) = rt::spawn_blocking(move || shared.take_lines(peer, &lines)).await {
+                    self.send(Message::AuditWant(after)).await;
+                }
+            }
+            Message::Have(have) => {
+                if let Some(folder) = self.folder(have.folder) {
+                    folder.told(self.peer, have).await;
+                }
+            }
+            Message::RelayCall(call) if self.purpose == Purpose::Control => self.shared.called(self.peer, call).await,
+            // Heartbeats are taken by the election before the others' turn.
+            Message::RelayCall(_) | Message::Heartbeat(_) | Message::Unknown(_) => {}
             Message::Hello(_) | Message::Ping(_) | Message::Pong(_) | Message::Bye(_) => {
                 return Err(String::from("a message out of place"));
             }
@@ -338,8 +374,16 @@ impl Session {
         let (shared, peer, link) = (self.shared.clone(), self.peer, self.link.clone());
         let mut rest = wants;
         while !rest.is_empty() {
-            let shared = shared.clone();
-            let (answers, left) = rt::spawn_blocking(move || answer(&shared, peer, rest)).await;
+            let (answers, left) = match shared.reads.enter(peer).await {
+                Ok(_reading) => {
+                    let shared = shared.clone();
+                    rt::spawn_blocking(move || answer(&shared, peer, rest)).await
+                }
+                Err(retry_ms) => {
+                    debug!(peer = %peer.short(), requests = rest.len(), retry_ms, "too many read at once");
+                    (busy(&rest, retry_ms), Vec::new())
+                }
+            };
             rest = left;
             for message in answers {
                 if link.send(message).await.is_err() {
@@ -355,6 +399,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// The answer to all of them where too many others read.
+fn busy(wants: &[ContentWant], retry_ms: u32) -> Vec<Message> {
+    let busy = |want: &ContentWant| Content { request: want.request, answer: Answer::Busy(retry_ms) };
+    wants.iter().map(|want| Message::Content(busy(want))).collect()
 }
 
 /// Answers as many requests as fit into memory at once; returns the others.

@@ -98,7 +98,8 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
             None => {
                 let name = policy.folder(folder).map_or_else(|| folder.to_hex(), |state| state.name.clone());
                 shared.tell(Event::FolderOffered { folder: name.clone() });
-                if shared.mesh.record().receives
+                // The office's server holds every folder that is open to it.
+                if (shared.mesh.record().receives || shared.collects())
                     && let Err(failure) = receive(shared, folder, &name).await
                 {
                     shared.alert(one_line(&failure), failure.hint);
@@ -125,9 +126,11 @@ async fn receive(shared: &Arc<Shared>, folder: FolderId, name: &str) -> Result<(
 
 /// Where a folder that is offered will be received.
 pub(super) fn destined(shared: &Shared, folder: FolderId, name: &str) -> PathBuf {
-    let path = receive_into(shared).join(name);
+    let server = shared.config.coordinator.folders.as_ref().filter(|_| shared.collects());
+    let into = server.map_or_else(|| receive_into(shared), |path| path.as_path().to_path_buf());
+    let path = into.join(name);
     match at_path(shared, &path) {
-        Some(_) => receive_into(shared).join(format!("{name} {}", &folder.to_hex()[..6])),
+        Some(_) => into.join(format!("{name} {}", &folder.to_hex()[..6])),
         None => path,
     }
 }
@@ -255,6 +258,7 @@ pub(super) async fn share_at_start(shared: &Arc<Shared>, path: &Path) -> Result<
     {
         return Ok(None);
     }
+    shared.mesh.settle().await;
     share(shared, path, None, Level::Write).await.map(Some)
 }
 

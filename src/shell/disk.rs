@@ -15,13 +15,15 @@ pub mod primitives;
 pub mod real;
 pub mod scan;
 pub mod stage;
+pub mod stream;
+pub mod twins;
 pub mod versions;
 pub mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::base::{FolderId, Kind, Mode, mode_for_group};
 use primitives::{Disk, Look, Make, Open, Place, leads_out};
@@ -130,6 +132,12 @@ pub enum MarkerError {
     Disk(#[from] DiskError),
 }
 
+/// Free and all bytes of the file system that a path is on; `None` where the system does not say.
+pub fn room(path: &Path) -> Option<(u64, u64)> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some((found.f_bavail.checked_mul(found.f_frsize)?, found.f_blocks.checked_mul(found.f_frsize)?))
+}
+
 /// An open shared folder. Clones share the handle.
 #[derive(Clone)]
 pub struct Folder {
@@ -139,6 +147,8 @@ pub struct Folder {
     not_before_ms: Arc<AtomicU64>,
     /// Whether what is placed is made for its group, too.
     for_group: bool,
+    /// The disk takes names for one that differ in case or in the form of their letters.
+    folds: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Folder {
@@ -156,7 +166,7 @@ impl Folder {
 
     /// A folder on the given disk; `path` is for messages and for `check_marker`.
     pub fn over(path: &Path, disk: Arc<dyn Disk>) -> Self {
-        Self { path: path.to_path_buf(), disk, not_before_ms: Arc::default(), for_group: false }
+        Self { path: path.to_path_buf(), disk, not_before_ms: Arc::default(), folds: Arc::default(), for_group: false }
     }
 
     /// The same folder, shared by a group of people: what is placed there, its group may change as its owner may.
@@ -197,7 +207,8 @@ impl Folder {
             Err(error) => return Err(error),
         }
         self.make_own_dir(&stage::tmp())?;
-        Ok(self.make_own_dir(&versions::top())?)
+        self.make_own_dir(&versions::top())?;
+        Ok(twins::probe(self)?)
     }
 
     /// Checks that the folder's path still leads to this directory and that it is marked as `id`.

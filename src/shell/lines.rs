@@ -24,7 +24,7 @@ pub struct LineFiles {
     /// The directory.
     pub dir: PathBuf,
     /// The name without its ending.
-    pub name: &'static str,
+    pub name: String,
     /// Bytes after which a new file begins.
     pub bytes_max: u64,
     /// Files kept, the growing one included; at least one.
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn files(dir: &Path, bytes_max: u64, count_max: u32) -> LineFiles {
-        LineFiles { dir: dir.to_path_buf(), name: "log", bytes_max, count_max }
+        LineFiles { dir: dir.to_path_buf(), name: String::from("log"), bytes_max, count_max }
     }
 
     #[test]

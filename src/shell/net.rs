@@ -12,6 +12,7 @@ use crate::base::{DiscoveryKey, NodeId};
 use crate::wire::hello::{self, ANSWER_BYTES, CHALLENGE_BYTES};
 
 pub mod dial;
+pub mod ear;
 #[cfg(test)]
 mod foul;
 mod frames;
@@ -21,6 +22,7 @@ pub mod listen;
 pub mod mdns;
 pub mod pair;
 pub mod probe;
+pub mod relay;
 mod socket;
 mod strangers;
 pub mod tls;
@@ -29,6 +31,7 @@ pub use dial::{DialError, Dialler};
 pub use link::{Counters, Event, Incoming, Link, LinkError, LinkId, LinkSender};
 pub use listen::{Inbound, Listener};
 pub use pair::PairStream;
+pub use relay::{RelayStream, Tunnel};
 
 /// Most discovery keys that are accepted at once. A guess: as many expulsions as a machine may miss while it is off.
 pub const KEYS_MAX: usize = 8;

@@ -5,9 +5,12 @@
 //! Format of the record: RFC 6763 section 6.
 
 use data_encoding::BASE32_NOPAD;
+use unicode_normalization::UnicodeNormalization;
 
 /// The service type.
 pub const SERVICE: &str = "_lanyard._tcp.local.";
+/// The service type under which an office's coordinator is found.
+pub const OFFICE_SERVICE: &str = "_lanyard-office._tcp.local.";
 /// Longest name of an instance: one DNS label, RFC 1035 section 2.3.4.
 pub const INSTANCE_BYTES_MAX: usize = 63;
 /// Longest office name in an announcement: one text with its key has at most 255 bytes, RFC 6763 section 6.1.
@@ -16,6 +19,37 @@ pub const OFFICE_BYTES_MAX: usize = 200;
 const TEXTS_MAX: usize = 16;
 /// The version that this node speaks.
 const VERSION: &str = "1";
+
+/// The label of an office's host name: letters without accents, digits and dashes (RFC 952), a number from the second on.
+pub fn host_label(office: &str, number: u32) -> String {
+    // Room for the number.
+    const BYTES_MAX: usize = INSTANCE_BYTES_MAX - 11;
+    let mut label = String::new();
+    for c in office.nfkd().filter(|c| !unicode_normalization::char::is_combining_mark(*c)) {
+        if c.is_ascii_alphanumeric() {
+            label.push(c.to_ascii_lowercase());
+        } else if !label.is_empty() && !label.ends_with('-') {
+            label.push('-');
+        }
+        if label.len() >= BYTES_MAX {
+            break;
+        }
+    }
+    let label = label.trim_end_matches('-');
+    let label = if label.is_empty() { "office" } else { label };
+    if number > 1 { format!("{label}-{number}") } else { label.to_string() }
+}
+
+/// The name of an office's service instance: as people wrote it, cut to one label.
+pub fn office_instance(office: &str, number: u32) -> String {
+    let clean: String = office.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut end = clean.len().min(INSTANCE_BYTES_MAX - 11);
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    let name = if end == 0 { "office" } else { &clean[..end] };
+    if number > 1 { format!("{name} ({number})") } else { name.to_string() }
+}
 
 /// An open invitation as it is announced.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -99,6 +133,26 @@ impl Announcement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_office_has_a_host_name_whatever_it_is_called() {
+        for (office, label) in [
+            ("Office", "office"),
+            ("Büro Müller & Söhne", "buro-muller-sohne"),
+            ("  --  ", "office"),
+            ("事務所", "office"),
+            ("a.local", "a-local"),
+            ("2nd floor!", "2nd-floor"),
+        ] {
+            assert_eq!(host_label(office, 1), label, "{office}");
+        }
+        assert_eq!(host_label("Office", 2), "office-2");
+        for office in ["x".repeat(255), "é".repeat(120), "x-".repeat(120)] {
+            assert!(host_label(&office, u32::MAX).len() <= INSTANCE_BYTES_MAX);
+            assert!(office_instance(&office, 999_999).len() <= INSTANCE_BYTES_MAX);
+        }
+        assert_eq!(office_instance("Büro\n", 2), "Büro\u{fffd} (2)");
+    }
 
     fn parse(texts: &[(&str, &[u8])]) -> Option<Announcement> {
         Announcement::parse(texts.iter().map(|(key, value)| (*key, Some(*value))))

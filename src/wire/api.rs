@@ -14,12 +14,15 @@ use serde::{Deserialize, Serialize};
 pub use crate::base::{Level, Role};
 
 mod answer;
+mod archive;
 mod audit;
+mod coordinator;
 mod doctor;
 mod event;
 mod failure;
 mod guard;
 mod late;
+mod office;
 mod past;
 mod rules;
 mod text;
@@ -27,10 +30,15 @@ mod verify;
 
 pub use answer::{
     Alert, Amount, Dropped, Folder, FolderBrief, FolderState, Founded, Got, Invitation, InvitationOutcome,
-    InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Peer, Response, Shared, Standing, Started, Status,
-    Stopping, Term, ThisNode, Waited,
+    InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Notice, NoticeKind, Peer, Response, Shared,
+    Standing, Started, Status, Stopping, Term, ThisNode, Waited,
+};
+pub use archive::{
+    ArchiveAnswer, ArchiveChecked, ArchivePassword, ArchivePruned, ArchiveStatus, ArchivedFolder, AskArchive,
+    SnapshotFailed, SnapshotTaken, SnapshotsTaken,
 };
 pub use audit::{AUDIT_ENTRIES_MAX, AuditAfter, AuditEntry, Deed, Verdict};
+pub use coordinator::{AllowNode, Allowed, Coordinator, EligibleNode, PRIORITY_USUAL, SteppedDown};
 pub use doctor::{Checkup, Finding, FolderCheck, PeerCheck, Room};
 pub use event::{Change, Event, JoinStep, Stamped};
 pub use failure::{Failure, FailureKind};
@@ -39,6 +47,7 @@ pub use late::{
     KeepLate, Kept, KeptIn, LATE_CHANGES_MAX, Late, LateChange, LateCount, LateIn, LateReason, ReinstateNode,
     Reinstated,
 };
+pub use office::{AskCopies, DiskRoom, FolderCopies, FolderHealth, Health, NodeHealth, WantedCopies};
 pub use past::{
     ConflictCopy, ConflictSide, Conflicts, ConflictsIn, KeepSide, KeptVersion, Moment, NotRestored, PAST_MAX,
     ResolveConflict, Resolved, RestoreAt, Restored, Versions, VersionsBelow, VersionsOf,
@@ -115,6 +124,12 @@ pub enum Request {
     Decide(DecideHeld),
     /// Read everything again. Answer: a list of `Verified`, once all was read and repaired that can be.
     Verify(VerifyFolders),
+    /// Let a node be coordinator, or no longer. Answer: `Allowed`.
+    Allow(AllowNode),
+    /// The coordinator, and who may be it. Answer: `Coordinator`.
+    Coordinator,
+    /// Hand over to another node. Answer: `SteppedDown`, once the other one serves.
+    StepDown,
     /// Make this node an admin by the paper recovery key. Answer: `Recovered`.
     Recover(RecoverMesh),
     /// What can be brought back of a path. Answer: `Versions`.
@@ -125,6 +140,12 @@ pub enum Request {
     Conflicts(ConflictsIn),
     /// End a conflict. Answer: `Resolved`.
     ResolveConflict(ResolveConflict),
+    /// Every member as it last said, and where every folder is. Answer: `Health`.
+    Health,
+    /// Say, or change, on how many machines a folder shall be. Answer: `WantedCopies`.
+    Copies(AskCopies),
+    /// The archive. Answer: see `AskArchive`.
+    Archive(AskArchive),
     /// The audit log. Answer: a list of `AuditEntry`.
     Audit(AuditAfter),
     /// What only the node can measure of its machine. Answer: `Checkup`.
@@ -273,7 +294,7 @@ pub enum BadRequest {
 }
 
 /// Every route: path, method.
-const ROUTES: [(&str, &str); 35] = [
+const ROUTES: [(&str, &str); 41] = [
     ("/v1/status", "GET"),
     ("/v1/nodes", "GET"),
     ("/v1/folders", "GET"),
@@ -309,6 +330,12 @@ const ROUTES: [(&str, &str); 35] = [
     ("/v1/conflicts", "POST"),
     ("/v1/conflicts/resolve", "POST"),
     ("/v1/doctor", "GET"),
+    ("/v1/health", "GET"),
+    ("/v1/copies", "POST"),
+    ("/v1/archive", "POST"),
+    ("/v1/coordinator/allow", "POST"),
+    ("/v1/coordinator", "GET"),
+    ("/v1/coordinator/step-down", "POST"),
 ];
 
 impl Request {
@@ -350,6 +377,12 @@ impl Request {
             Self::Conflicts(_) => 32,
             Self::ResolveConflict(_) => 33,
             Self::Doctor => 34,
+            Self::Health => 35,
+            Self::Copies(_) => 36,
+            Self::Archive(_) => 37,
+            Self::Allow(_) => 38,
+            Self::Coordinator => 39,
+            Self::StepDown => 40,
         };
         let (path, method) = ROUTES[at];
         (method, path)
@@ -358,9 +391,17 @@ impl Request {
     /// The request's body; empty for reads.
     pub fn body(&self) -> Vec<u8> {
         let json = match self {
-            Self::Status | Self::Nodes | Self::Folders | Self::Groups | Self::Guard | Self::Doctor => {
+            Self::Status
+            | Self::Nodes
+            | Self::Folders
+            | Self::Groups
+            | Self::Guard
+            | Self::Health
+            | Self::Doctor
+            | Self::Coordinator => {
                 return Vec::new();
             }
+            Self::Allow(ask) => serde_json::to_vec(ask),
             Self::Share(ask) => serde_json::to_vec(ask),
             Self::Get(ask) => serde_json::to_vec(ask),
             Self::Drop(ask) => serde_json::to_vec(ask),
@@ -388,7 +429,9 @@ impl Request {
             Self::Restore(ask) => serde_json::to_vec(ask),
             Self::Conflicts(ask) => serde_json::to_vec(ask),
             Self::ResolveConflict(ask) => serde_json::to_vec(ask),
-            Self::Leave | Self::Shutdown => serde_json::to_vec(&Nothing {}),
+            Self::Copies(ask) => serde_json::to_vec(ask),
+            Self::Archive(ask) => serde_json::to_vec(ask),
+            Self::Leave | Self::StepDown | Self::Shutdown => serde_json::to_vec(&Nothing {}),
         };
         json.expect("requests have only text keys")
     }
@@ -434,8 +477,14 @@ impl Request {
             "/v1/verify" => Self::Verify(read(path, body)?),
             "/v1/versions" => Self::Versions(read(path, body)?),
             "/v1/restore" => Self::Restore(read(path, body)?),
+            "/v1/coordinator" => Self::Coordinator,
+            "/v1/coordinator/step-down" => read::<Nothing>(path, body).map(|_| Self::StepDown)?,
             "/v1/conflicts" => Self::Conflicts(read(path, body)?),
             "/v1/conflicts/resolve" => Self::ResolveConflict(read(path, body)?),
+            "/v1/health" => Self::Health,
+            "/v1/copies" => Self::Copies(read(path, body)?),
+            "/v1/archive" => Self::Archive(read(path, body)?),
+            "/v1/coordinator/allow" => Self::Allow(read(path, body)?),
             _ => read::<Nothing>(path, body).map(|_| Self::Shutdown)?,
         })
     }
@@ -477,6 +526,8 @@ mod tests {
         vec![
             Request::Status,
             Request::Nodes,
+            Request::Coordinator,
+            Request::StepDown,
             Request::Folders,
             Request::Share(Share { path: path.clone(), name: Some("plans".into()), everyone: Some(Level::Read) }),
             Request::Get(Get { folder: "plans".into(), inside: None, path: Some(path.clone()) }),
@@ -497,6 +548,8 @@ mod tests {
                 no_folders: true,
             }),
             Request::Leave,
+            Request::Allow(AllowNode { node: "attic".into(), priority: Some(PRIORITY_USUAL) }),
+            Request::Archive(AskArchive::Check { read_data: true, repair: false }),
             Request::Wait(Wait { folder: None, timeout_ms: 60_000 }),
             Request::Shutdown,
             Request::Rules(RulesOf { folder: None }),
@@ -519,7 +572,7 @@ mod tests {
             Request::Retire(RetireFolder { folder: "plans".into() }),
             Request::Revert(RevertChanges { folder: "plans".into(), path: None }),
             Request::Recover(RecoverMesh { key: Secret("aaaa".into()), expel: vec!["attic".into()] }),
-            Request::Audit(AuditAfter { after: Some(7), limit: 100, refused: true }),
+            Request::Audit(AuditAfter { after: Some(7), limit: 100, refused: true, office: false }),
             Request::Late(LateIn { folder: Some("plans".into()), path: None }),
             Request::KeepLate(KeepLate { node: "laptop".into(), folder: None, path: None }),
             Request::Reinstate(ReinstateNode { node: "laptop".into(), folder: Some("plans".into()) }),
@@ -535,6 +588,8 @@ mod tests {
                 to: None,
                 dry_run: true,
             }),
+            Request::Health,
+            Request::Copies(AskCopies { folder: "plans".into(), nodes: Some(2), server: None }),
             Request::Conflicts(ConflictsIn { folder: None }),
             Request::ResolveConflict(ResolveConflict {
                 folder: "plans".into(),
@@ -552,6 +607,15 @@ mod tests {
             assert_eq!(back, request);
         }
         assert_eq!(every_request().len(), ROUTES.len());
+    }
+
+    #[test]
+    fn what_is_asked_of_the_archive_has_no_more_than_its_own_fields() {
+        let asked = Request::from_http("POST", "/v1/archive", b"{\"ask\":\"snapshot\"}").expect("sound");
+        assert_eq!(asked, Request::Archive(AskArchive::Snapshot { folder: None }));
+        for body in [&b"{\"ask\":\"prune\",\"all\":true}"[..], b"{\"ask\":\"burn\"}", b"{}"] {
+            assert!(Request::from_http("POST", "/v1/archive", body).is_err());
+        }
     }
 
     #[test]

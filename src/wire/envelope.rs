@@ -46,6 +46,8 @@ pub mod kind {
     pub const FORK: u16 = 0x0110;
     /// Statement: a frozen writer goes on under a new incarnation.
     pub const REINSTATE: u16 = 0x0111;
+    /// Statement: how many machines shall hold a folder.
+    pub const COPIES: u16 = 0x0112;
 
     /// Header of a batch of entries.
     pub const BATCH: u16 = 0x0201;
@@ -86,6 +88,28 @@ pub mod kind {
     pub const CONTENT_WANT: u16 = 0x0330;
     /// A piece of content, or why there is none.
     pub const CONTENT: u16 = 0x0331;
+    /// Which chunks of a content the sender has that it is still fetching.
+    pub const HAVE: u16 = 0x0332;
+
+    /// A node's health, for those that may be coordinator.
+    pub const REPORT: u16 = 0x0340;
+    /// Asks for lines of an audit log.
+    pub const AUDIT_WANT: u16 = 0x0341;
+    /// Lines of an audit log.
+    pub const AUDIT_LINES: u16 = 0x0342;
+
+    /// A relay tells a member that another one wants to meet it there.
+    pub const RELAY_CALL: u16 = 0x0350;
+
+    /// Relay: asks to be joined with a member.
+    pub const RELAY_ASK: u16 = 0x0501;
+    /// Relay: comes to a meeting.
+    pub const RELAY_MEET: u16 = 0x0502;
+    /// Relay: the answer to either.
+    pub const RELAY_ANSWER: u16 = 0x0503;
+
+    /// Who claims to be coordinator, and what the sender hears of it.
+    pub const HEARTBEAT: u16 = 0x0343;
 
     /// Pairing: the joiner's first message.
     pub const PAIR_START: u16 = 0x0401;

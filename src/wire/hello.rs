@@ -12,6 +12,8 @@ pub const ANSWER_BYTES: usize = 64;
 
 /// ALPN name of links between members; the number is the protocol's version.
 pub const ALPN_LINK: &[u8] = b"lanyard/1";
+/// ALPN name of connections to a relay.
+pub const ALPN_RELAY: &[u8] = b"lanyard-relay/1";
 /// ALPN name of pairing.
 pub const ALPN_PAIR: &[u8] = b"lanyard-pair/1";
 /// Label of the keying material that binds pairing to its TLS channel.

@@ -9,6 +9,9 @@ use super::batch::{ENTRIES_MAX, Packed};
 use super::codec::{self, Bytes, DecodeError, List, Text};
 use super::content::{CHUNK_BYTES_MAX, Leaf, Leaves};
 use super::envelope::{Envelope, kind};
+use super::heartbeat::Heartbeat;
+use super::relay::Meeting;
+use super::report::{AuditLines, Report};
 use super::signed::Signed;
 use super::statement::Frontier;
 use crate::base::{ContentId, DiscoveryKey, FolderId, NodeId, RelPath, StatementId, Writer};
@@ -21,6 +24,9 @@ pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 pub const INLINE_TOTAL_BYTES_MAX: usize = 256 * 1024;
 /// Most writers of one folder that a frontiers message names.
 pub const FRONTIERS_MAX: usize = 4096;
+
+/// Bytes of the map of chunks in one `Have`: 32,768 chunks, 8 GiB at the average.
+pub const HAVE_BYTES_MAX: usize = 4096;
 
 /// One message on a link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +65,18 @@ pub enum Message {
     ContentWant(ContentWant),
     /// Content, or why there is none.
     Content(Content),
+    /// How the sender is.
+    Report(Box<Report>),
+    /// Asks for the lines of the receiver's audit log above this number.
+    AuditWant(u64),
+    /// Those lines, or the first of them.
+    AuditLines(AuditLines),
+    /// Which chunks the sender has of a content that it is still fetching.
+    Have(Have),
+    /// A relay says that a member wants to meet the receiver there.
+    RelayCall(RelayCall),
+    /// Who claims to be coordinator, and what the sender hears of it.
+    Heartbeat(Heartbeat),
     /// A kind that a later version gave and that may be ignored.
     Unknown(u16),
 }
@@ -233,6 +251,21 @@ pub struct Content {
     pub answer: Answer,
 }
 
+/// See `Message::Have`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Have {
+    /// The folder.
+    pub folder: FolderId,
+    /// The entry for which the sender fetches it; the receiver must be allowed to read there.
+    pub path: RelPath,
+    /// Which content.
+    pub content: ContentId,
+    /// The first chunk that `chunks` speaks of.
+    pub first: u64,
+    /// One bit a chunk, the least significant of a byte first; what is beyond is not there.
+    pub chunks: Bytes<HAVE_BYTES_MAX>,
+}
+
 /// The answer to a `ContentWant`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Answer {
@@ -249,8 +282,19 @@ pub enum Answer {
     Absent,
     /// The rules do not permit it.
     Refused,
-    /// Too much at once; ask again later or elsewhere.
-    Busy,
+    /// Too much at once; ask elsewhere, or here again after so many milliseconds.
+    Busy(u32),
+}
+
+/// See `Message::RelayCall`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelayCall {
+    /// Which meeting to name when coming.
+    pub meeting: Meeting,
+    /// Who wants to meet the receiver; proven only by TLS with it, inside.
+    pub from: NodeId,
+    /// What the link between the two is for.
+    pub purpose: Purpose,
 }
 
 impl Message {
@@ -274,6 +318,12 @@ impl Message {
             Self::Applied(m) => (kind::APPLIED, codec::encode(m)),
             Self::ContentWant(m) => (kind::CONTENT_WANT, codec::encode(m)),
             Self::Content(m) => (kind::CONTENT, codec::encode(m)),
+            Self::Report(m) => (kind::REPORT, codec::encode(m)),
+            Self::AuditWant(m) => (kind::AUDIT_WANT, codec::encode(m)),
+            Self::AuditLines(m) => (kind::AUDIT_LINES, codec::encode(m)),
+            Self::Have(m) => (kind::HAVE, codec::encode(m)),
+            Self::RelayCall(m) => (kind::RELAY_CALL, codec::encode(m)),
+            Self::Heartbeat(m) => (kind::HEARTBEAT, codec::encode(m)),
             Self::Unknown(kind) => return Envelope::seal(*kind, false, &[]),
         };
         Envelope::seal(kind, is_critical(kind), &body)
@@ -303,6 +353,12 @@ impl Message {
             kind::APPLIED => take(body).map(Self::Applied),
             kind::CONTENT_WANT => take(body).map(Self::ContentWant),
             kind::CONTENT => take(body).map(Self::Content),
+            kind::REPORT => take(body).map(|report| Self::Report(Box::new(report))),
+            kind::AUDIT_WANT => take(body).map(Self::AuditWant),
+            kind::AUDIT_LINES => take(body).map(Self::AuditLines),
+            kind::HAVE => take(body).map(Self::Have),
+            kind::RELAY_CALL => take(body).map(Self::RelayCall),
+            kind::HEARTBEAT => take(body).map(Self::Heartbeat),
             unknown if critical => return Err(DecodeError::UnknownKind(unknown)),
             unknown => return Ok(Self::Unknown(unknown)),
         }?;
@@ -312,5 +368,15 @@ impl Message {
 
 /// Whether a node that does not know this kind must end the link instead of passing over it.
 fn is_critical(kind: u16) -> bool {
-    !matches!(kind, kind::ADDRESSES | kind::CLOCK)
+    !matches!(
+        kind,
+        kind::ADDRESSES
+            | kind::CLOCK
+            | kind::HEARTBEAT
+            | kind::HAVE
+            | kind::REPORT
+            | kind::AUDIT_WANT
+            | kind::AUDIT_LINES
+            | kind::RELAY_CALL
+    )
 }

@@ -116,6 +116,8 @@ pub enum Body {
     Fork(Fork),
     /// A frozen writer's node goes on.
     Reinstate(Reinstate),
+    /// How many machines shall hold all of a folder.
+    Copies(Copies),
     /// A kind that a later version gave; kept and relayed.
     Unknown {
         /// The envelope's kind.
@@ -254,6 +256,17 @@ pub struct Eligible {
     pub node: NodeId,
     /// Higher is preferred; `None`: not eligible any more.
     pub priority: Option<u16>,
+}
+
+/// See `Body::Copies`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Copies {
+    /// Of which folder.
+    pub folder: FolderId,
+    /// On how many machines, those that may be coordinator not counted; 0 with `server` unset: no wish any more.
+    pub nodes: u8,
+    /// Whether one that may be coordinator shall hold it as well.
+    pub server: bool,
 }
 
 /// One line of a pass.
@@ -491,14 +504,15 @@ impl Body {
             Self::Verdict(_) => kind::VERDICT,
             Self::Fork(_) => kind::FORK,
             Self::Reinstate(_) => kind::REINSTATE,
+            Self::Copies(_) => kind::COPIES,
             Self::Unknown { kind, .. } => *kind,
         }
     }
 
-    /// Names harm nobody who does not know them; every other sentence of version 1 changes rights.
+    /// Names and wishes harm nobody who does not know them; every other sentence of version 1 changes rights.
     fn is_critical(&self) -> bool {
         match self {
-            Self::Rename(_) => false,
+            Self::Rename(_) | Self::Copies(_) => false,
             Self::Unknown { critical, .. } => *critical,
             _ => true,
         }
@@ -523,6 +537,7 @@ impl Body {
             Self::Verdict(b) => codec::encode(b),
             Self::Fork(b) => codec::encode(b),
             Self::Reinstate(b) => codec::encode(b),
+            Self::Copies(b) => codec::encode(b),
             Self::Unknown { .. } => Vec::new(),
         }
     }
@@ -549,6 +564,7 @@ impl Body {
             kind::VERDICT => Self::Verdict(take(bytes)?),
             kind::FORK => Self::Fork(take(bytes)?),
             kind::REINSTATE => Self::Reinstate(take(bytes)?),
+            kind::COPIES => Self::Copies(take(bytes)?),
             _ if (0x0100..0x0200).contains(&kind) => return Ok(Self::Unknown { kind, critical }),
             _ => return Err(DecodeError::UnknownKind(kind)),
         };

@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use lanyard::wire::api::{
-    Alert, Amount, Change, Dropped, Event, Failure, Folder, FolderBrief, FolderState, Founded, Got, Invitation,
-    InvitationOutcome, InvitationState, Joined, LateCount, Left, Level, Member, Merged, MeshRef, NodeRef, PathText,
-    Peer, Request, Response, Role, Shared, Standing, Status, Term, ThisNode, UtcTime, Waited,
+    Alert, Amount, Change, Coordinator, Dropped, EligibleNode, Event, Failure, Folder, FolderBrief, FolderState,
+    Founded, Got, Invitation, InvitationOutcome, InvitationState, Joined, LateCount, Left, Level, Member, Merged,
+    MeshRef, NodeRef, PathText, Peer, Request, Response, Role, Shared, Standing, Status, Term, ThisNode, UtcTime,
+    Waited,
 };
 
 use crate::node::{Node, answer, finish, text};
@@ -34,9 +35,11 @@ fn folder() -> Folder {
         local: Amount { files: 1204, bytes: 52_300_000 },
         need: Amount { files: 1, bytes: 1550 },
         local_only: 0,
+        waiting: 0,
         late: Vec::new(),
         forked: Vec::new(),
         parts: Vec::new(),
+        notices: Vec::new(),
     }
 }
 
@@ -51,6 +54,7 @@ fn status() -> Status {
             name: "workshop".into(),
             connected: true,
             address: Some("10.0.0.2:47474".into()),
+            via: None,
         }],
         folders: vec![folder()],
         coordinator: Some(Term { id: ID.into(), name: "workshop".into(), term: 3 }),
@@ -71,7 +75,7 @@ fn status_has_at_least_the_shape_of_the_contract() {
     assert!(json["page"].is_null());
     assert_eq!(
         json["peers"][0],
-        serde_json::json!({"id": ID, "name": "workshop", "connected": true, "address": "10.0.0.2:47474"})
+        serde_json::json!({"id": ID, "name": "workshop", "connected": true, "address": "10.0.0.2:47474", "via": null})
     );
     let folder = &json["folders"][0];
     assert_eq!((&folder["level"], &folder["state"]), (&"write".into(), &"syncing".into()));
@@ -131,6 +135,48 @@ fn names_of_others_cannot_steer_the_terminal() {
 }
 
 #[test]
+fn the_coordinator_and_who_may_be_it_are_shown() {
+    let one = |name: &str, priority, coordinator, connected, ready| EligibleNode {
+        node: NodeRef { id: ID.into(), name: name.into() },
+        priority,
+        coordinator,
+        connected,
+        ready,
+    };
+    let status = Coordinator {
+        coordinator: Some(Term { id: ID.into(), name: "attic".into(), term: 7 }),
+        this: true,
+        host: Some("office-2.local".into()),
+        host_taken: Some("office.local is the name of another machine (10.0.0.9)".into()),
+        fit: true,
+        eligible: vec![
+            one("attic", 200, true, true, true),
+            one("front-desk", 100, false, true, true),
+            one("workshop", 50, false, true, false),
+            one("laptop", 10, false, false, false),
+        ],
+    };
+    let node = answer(Response::Coordinator(status));
+    let expected = "\
+coordinator: attic, this machine (term 7)
+found as:    office-2.local
+             office.local is the name of another machine (10.0.0.9)
+
+MAY BE COORDINATOR  PRIORITY  STATE
+attic               200       coordinator
+front-desk          100       ready
+workshop            50        not fit now
+laptop              10        away
+";
+    assert_eq!(text(&node, &["coordinator"]), expected);
+    assert_eq!(text(&node, &["coordinator", "status"]), expected);
+    assert_eq!(node.json(&["coordinator"])["coordinator"]["term"], 7);
+    let none =
+        Coordinator { coordinator: None, this: false, host: None, host_taken: None, fit: true, eligible: Vec::new() };
+    assert!(text(&answer(Response::Coordinator(none)), &["coordinator"]).contains("coordinator allow NODE"));
+}
+
+#[test]
 fn nodes_lists_this_machine_the_connected_and_the_away() {
     let member = |name: &str, this, connected, last_seen| Member {
         id: ID.into(),
@@ -139,6 +185,8 @@ fn nodes_lists_this_machine_the_connected_and_the_away() {
         this,
         connected,
         address: (!this).then(|| "10.0.0.2:47474".into()),
+        via: (name == "annex").then(|| "work\u{202e}shop".into()),
+        priority: None,
         last_seen,
     };
     let node = answer(Response::Nodes(vec![
@@ -146,13 +194,15 @@ fn nodes_lists_this_machine_the_connected_and_the_away() {
         member("workshop", false, true, Some(UtcTime::from_ms(NOON))),
         member("office", false, false, Some(UtcTime::from_ms(NOON))),
         member("attic", false, false, None),
+        member("annex", false, true, Some(UtcTime::from_ms(NOON))),
     ]));
     let expected = "\
-NAME        ID        ROLE    STATE         ADDRESS         LAST SEEN
-front-desk  aaaaaaaa  member  this machine                  now
-workshop    aaaaaaaa  member  connected     10.0.0.2:47474  now
-office      aaaaaaaa  member  away          10.0.0.2:47474  2026-03-01 09:30
-attic       aaaaaaaa  member  away          10.0.0.2:47474  never
+NAME        ID        ROLE    STATE                           ADDRESS         LAST SEEN
+front-desk  aaaaaaaa  member  this machine                                    now
+workshop    aaaaaaaa  member  connected                       10.0.0.2:47474  now
+office      aaaaaaaa  member  away                            10.0.0.2:47474  2026-03-01 09:30
+attic       aaaaaaaa  member  away                            10.0.0.2:47474  never
+annex       aaaaaaaa  member  connected via work\\u{202e}shop  10.0.0.2:47474  now
 ";
     assert_eq!(text(&node, &["nodes"]), expected);
     let json = node.json(&["nodes"]);
@@ -319,6 +369,7 @@ fn folders_shows_what_stopped_and_what_stays_local() {
         state: FolderState::Error,
         why: Some("the disk is not mounted: /srv/books has no marker".into()),
         local_only: 2,
+        waiting: 1,
         late: vec![LateCount { node: NodeRef { id: ID.into(), name: "laptop".into() }, count: 3 }],
         forked: vec![NodeRef { id: ID.into(), name: "attic\u{1b}".into() }],
         path: None,
@@ -333,6 +384,7 @@ plans   write  syncing  1204 files, 52.3 MB  1 file, 1.5 kB  /srv/plans
 books   write  error    -                    -               -
 books: the disk is not mounted: /srv/books has no marker
 books: 2 changes only here, this machine may not write there
+books: 1 change made here waits until another machine is reached
 books: 3 changes of laptop came too late: 'lanyard late' lists them
 books: attic\\u{1b} signed two histories, as after a restored backup;
   what it changes stays there until an admin runs 'lanyard reinstate attic\\u{1b}'

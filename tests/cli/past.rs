@@ -64,6 +64,8 @@ fn restored() -> Restored {
         modes: 1,
         removed: 3,
         same: 40,
+        archived: 0,
+        archived_at: None,
         failed: Vec::new(),
         failed_more: 0,
     }

@@ -244,6 +244,7 @@ fn entry(seq: u64, verdict: Verdict, deed: Deed, text: &str) -> AuditEntry {
         signed_at: None,
         mesh: None,
         count: 1,
+        node: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::node::{Node, below, finish, lanyard, run};
 
-const COMMANDS: [&str; 31] = [
+const COMMANDS: &[&str] = &[
     "up",
     "status",
     "nodes",
@@ -25,6 +25,8 @@ const COMMANDS: [&str; 31] = [
     "rename",
     "retire",
     "recover",
+    "coordinator",
+    "archive",
     "conflicts",
     "versions",
     "restore",
@@ -43,7 +45,7 @@ const COMMANDS: [&str; 31] = [
 fn help_names_every_command_and_goes_to_stdout() {
     let ran = run(&["--help"]);
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
-    for command in COMMANDS {
+    for command in COMMANDS.iter().copied() {
         assert!(ran.stdout.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}");
         let help = run(&[command, "--help"]);
         assert_eq!(help.status, 0, "{command}");
@@ -58,7 +60,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
-    let cases: [&[&str]; 51] = [
+    let cases: &[&[&str]] = &[
         &[],
         &["frobnicate"],
         &["grant", "everyone", "plans"],
@@ -81,6 +83,9 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
         &["restore", "plans", "--at", "yesterday"],
         &["restore", "plans", "--at", "1y"],
         &["restore", "plans", "--at", "1h", "--to", ""],
+        &["archive", "password"],
+        &["archive", "burn"],
+        &["coordinator", "allow"],
         &["conflicts", "resolve", "plans/x"],
         &["conflicts", "resolve", "plans/x", "--keep", "all"],
         &["conflicts", "plans", "resolve"],
@@ -111,7 +116,7 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
         &["up", "--name", "a\nb"],
         &["completions", "cobol"],
     ];
-    for args in cases {
+    for args in cases.iter().copied() {
         let ran = run(args);
         assert_eq!((ran.status, ran.stdout.as_str()), (2, ""), "{args:?}");
         assert!(!ran.stderr.is_empty(), "{args:?}");
@@ -122,7 +127,7 @@ fn what_is_asked_wrongly_ends_with_status_2_and_says_so_on_stderr() {
 fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, home) = below(dir.path(), "no node");
-    let cases: [&[&str]; 28] = [
+    let cases: &[&[&str]] = &[
         &["status"],
         &["nodes"],
         &["invite"],
@@ -145,6 +150,10 @@ fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
         &["revert", "plans"],
         &["versions", "plans/x"],
         &["restore", "plans/x", "--at", "1h"],
+        &["archive"],
+        &["archive", "snapshot"],
+        &["archive", "password", "--new"],
+        &["coordinator", "allow", "attic"],
         &["conflicts"],
         &["conflicts", "resolve", "plans/x", "--keep", "both"],
         &["late"],
@@ -152,7 +161,7 @@ fn without_a_node_every_command_ends_with_status_3_and_says_how_to_start_one() {
         &["reinstate", "attic"],
         &["audit"],
     ];
-    for args in cases {
+    for args in cases.iter().copied() {
         let ran = run(&[&["--home", &home], args].concat());
         assert_eq!((ran.status, ran.stdout.as_str()), (3, ""), "{args:?}");
         let expected = format!(

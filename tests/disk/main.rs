@@ -2,6 +2,7 @@
 
 mod commit;
 mod hooked;
+mod twins;
 mod watch;
 
 use std::path::Path;

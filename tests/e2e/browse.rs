@@ -16,7 +16,7 @@ const AVAHI: &str = "[server]\nuse-ipv4=yes\nuse-ipv6=yes\nallow-interfaces=eth0
 [wide-area]\nenable-wide-area=no\n[publish]\npublish-hinfo=no\npublish-workstation=no\n[reflector]\n[rlimits]\n";
 
 /// A program of the lab that ends with the value.
-struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -26,7 +26,7 @@ impl Drop for Daemon {
 }
 
 /// Starts a private D-Bus and avahi-daemon on `host`, or says what is missing.
-fn avahi(host: &Host<'_>) -> Result<[Daemon; 2], String> {
+pub(crate) fn avahi(host: &Host<'_>) -> Result<[Daemon; 2], String> {
     if host.sh("command -v avahi-daemon && command -v avahi-browse && command -v dbus-daemon").code != 0 {
         return Err("avahi-daemon, avahi-utils and dbus are not installed".to_owned());
     }

@@ -307,10 +307,20 @@ impl<'lab> Host<'lab> {
 
     /// Bytes that went out of and came into this host's network card since it was made.
     pub(crate) fn wire_bytes(&self) -> u64 {
+        let [received, sent] = self.counted_bytes();
+        received + sent
+    }
+
+    /// Bytes that went out of this host's network card since it was made.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.counted_bytes()[1]
+    }
+
+    fn counted_bytes(&self) -> [u64; 2] {
         let text = fs::read_to_string(format!("/proc/{}/net/dev", self.holder.pid())).expect("the host is alive");
         let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).expect("the host has eth0");
         let fields: Vec<u64> = line.split_whitespace().map(|field| field.parse().expect("a counter")).collect();
-        fields[0] + fields[8]
+        [fields[0], fields[8]]
     }
 }
 

@@ -25,4 +25,5 @@ mod kill;
 mod locks;
 mod power;
 mod saving;
+mod slow_disk;
 mod watch;

@@ -17,6 +17,7 @@ use lanyard::wire::envelope::Envelope;
 use lanyard::wire::frame::{CONTENT_HEAD_BYTES_MAX, ContentHead, Frame, LENGTH_BYTES};
 use lanyard::wire::message::{FRAME_BYTES_MAX, Message};
 use lanyard::wire::pairing;
+use lanyard::wire::relay;
 use lanyard::wire::signed::{Domain, SIGNED_BYTES_MAX, Signed};
 use lanyard::wire::statement::{Body, Statement};
 
@@ -40,6 +41,7 @@ pub(crate) const DECODERS: &[(&str, Decoder)] = &[
     ("content", content),
     ("message", message),
     ("pairing", pairing),
+    ("relay", relay),
     ("frame", frame),
     ("announce", announce),
     ("code", code),
@@ -157,6 +159,13 @@ pub(crate) fn pairing(bytes: &[u8]) {
     let again = message.encode();
     assert_eq!(again[..2], bytes[..2]);
     assert_eq!(again[3..], bytes[3..]);
+}
+
+/// A message to a relay, or its answer.
+pub(crate) fn relay(bytes: &[u8]) {
+    let Ok(message) = relay::Message::decode(bytes) else { return };
+    assert_eq!(message.encode(), bytes);
+    assert!(bytes.len() <= relay::RELAY_FRAME_BYTES_MAX);
 }
 
 /// The beginning of a frame: read apart, a content is what it is when read whole.

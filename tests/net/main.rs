@@ -5,4 +5,5 @@ mod links;
 mod mini;
 mod namespaces;
 mod office;
+mod relay;
 mod strangers;

@@ -133,7 +133,7 @@ impl Mini {
         let (now, mut out) = (self.started.elapsed().as_millis() as u64, Vec::new());
         match wake {
             Wake::Inbound(Inbound::Link(link)) => self.up(now, link, None, &mut out),
-            Wake::Inbound(Inbound::Pairing(_)) => {}
+            Wake::Inbound(Inbound::Pairing(_) | Inbound::Relay(_)) => {}
             Wake::Dialled((dial, _, Ok(link))) => self.up(now, link, Some(dial), &mut out),
             Wake::Dialled((dial, addr, Err(error))) => {
                 eprintln!("dial {addr}: {error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
@@ -147,7 +147,7 @@ impl Mini {
             Wake::Found(mdns::Event::Found { instance, addrs, invitation: None }) => {
                 self.peering.handle_found(now, &instance, &addrs, &mut out);
             }
-            Wake::Found(mdns::Event::Found { .. }) => {}
+            Wake::Found(mdns::Event::Found { .. } | mdns::Event::Office { .. }) => {}
             Wake::Found(mdns::Event::Gone { instance }) => self.peering.handle_gone(now, &instance, &mut out),
             Wake::Changed => {
                 self.mdns.network_changed().await;
@@ -165,7 +165,7 @@ impl Mini {
         self.link_count += 1;
         let number = LinkId(self.link_count);
         let Hello { purpose, run, port, .. } = link.hello.clone();
-        let up = Up { link: number, peer: link.peer, purpose, run, dial, remote: link.remote, port };
+        let up = Up { link: number, peer: link.peer, purpose, run, dial, via: link.via, remote: link.remote, port };
         self.links.insert(number, link.start(number, Limits::of(purpose), self.incoming.0.clone()));
         self.peering.handle_link_up(now, up, out);
     }
@@ -173,7 +173,7 @@ impl Mini {
     fn perform(&mut self, out: Vec<Output>) {
         for output in out {
             match output {
-                Output::Dial { dial, addr, expected, purpose } => {
+                Output::Dial { dial, addr, expected, purpose, .. } => {
                     let (dialler, sender) = (self.dialler.clone(), self.dialled.0.clone());
                     rt::spawn(async move {
                         let dialled = dialler.dial(addr, expected, purpose).await;

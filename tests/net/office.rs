@@ -60,7 +60,7 @@ impl Node {
     pub(crate) async fn link(&self) -> Link {
         match within(self.inbound.recv()).await.expect("the listener runs") {
             Inbound::Link(link) => link,
-            Inbound::Pairing(_) => panic!("a pairing stream instead of a link"),
+            Inbound::Pairing(_) | Inbound::Relay(_) => panic!("something else than a link"),
         }
     }
 }

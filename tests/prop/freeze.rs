@@ -16,7 +16,7 @@ use lanyard::base::{
     Writer,
 };
 use lanyard::logic::policy::{
-    Ask, Judge, Policy, StatementSet, Written, draft, evaluate, found, freeze_frontiers, permit,
+    Ask, Judge, Policy, StatementSet, VoidEntry, Written, draft, evaluate, found, freeze_frontiers, permit,
 };
 use lanyard::logic::sync::conflict::{self, Main};
 use lanyard::logic::sync::index::{self, EntryId, IndexError, Look, MemoryIndex, Walk};
@@ -27,7 +27,7 @@ use lanyard::wire::codec::List;
 use lanyard::wire::message::Hole;
 use lanyard::wire::statement::{
     Admit, Body, CreateFolder, Expel, FolderFrontier, Found as Founding, Grant, Group, Name, Range, Revoke, Seal,
-    SetRole, Statement, Subject, Vouch,
+    SetRole, Statement, Subject, Verdict, Vouch,
 };
 
 const NODES: usize = 4;
@@ -72,15 +72,25 @@ fn path(at: usize) -> RelPath {
 /// The judge as `node::mesh` wraps it.
 struct Bench<'a>(&'a Judge, FolderId);
 
-impl Verdicts for Bench<'_> {
-    fn counts(&self, header: &Header, seq: u64, path: &RelPath, look: &dyn Look) -> index::Result<bool> {
+impl Bench<'_> {
+    fn why(&self, header: &Header, seq: u64, path: &RelPath, look: &dyn Look) -> index::Result<Option<VoidEntry>> {
         let Ok(view) = self.0.view(self.1, &header.heads) else { panic!("judged before its statements came") };
         let written = Written { writer: header.writer, seq, path, at_ms: header.time.ms };
         let holds = |writer: Writer, seq: u64| {
             let batch = look.batch_of(EntryId { writer, seq })?;
             Ok::<_, IndexError>(batch.map(|(_, batch)| (batch.header().last(), batch.hash())))
         };
-        Ok(self.0.judge(&view, &written, holds)?.is_ok())
+        Ok(self.0.judge(&view, &written, holds)?.err())
+    }
+}
+
+impl Verdicts for Bench<'_> {
+    fn counts(&self, header: &Header, seq: u64, path: &RelPath, look: &dyn Look) -> index::Result<bool> {
+        Ok(self.why(header, seq, path, look)?.is_none())
+    }
+
+    fn is_rejected(&self, header: &Header, seq: u64, path: &RelPath, look: &dyn Look) -> index::Result<bool> {
+        Ok(matches!(self.why(header, seq, path, look)?, Some(VoidEntry::Rejected(_))))
     }
 }
 
@@ -322,6 +332,7 @@ impl Office {
             heads,
             rules: if rogue { &Open } else { &rules },
             seed: [u8::try_from(now % 250).expect("small"); 32],
+            late: None,
         };
         let mut hlc = HlcClock::default();
         let signed = replica::author(&mut machine.index, &author, &mut hlc, now, vec![found]).expect("memory");
@@ -376,7 +387,7 @@ impl Office {
                     self.sign_with(admin, Body::Seal(Seal { grant: statement }), List::truncated(frontiers));
                 }
             }
-            _ => self.write(at, false),
+            _ => self.decide(admin),
         }
     }
 
@@ -392,6 +403,23 @@ impl Office {
         let range = Range { writer: id.writer, first: id.seq, last: id.seq, batch: batch.hash() };
         let ranges = List::new(vec![range]).expect("one");
         self.sign(at, Body::Vouch(Vouch { folder: self.folder, ranges }));
+    }
+
+    /// An admin lets some change that it knows happen, or takes it back.
+    fn decide(&mut self, at: usize) {
+        let known: Vec<Range> = self.machines[at]
+            .index
+            .frontiers()
+            .expect("memory")
+            .into_iter()
+            .map(|f| Range { writer: f.writer, first: f.seq.max(2) - 1, last: f.seq, batch: f.batch })
+            .collect();
+        if known.is_empty() {
+            return;
+        }
+        let range = known[self.rng.below(known.len())].clone();
+        let release = self.rng.below(2) == 0;
+        self.sign(at, Body::Verdict(Verdict { folder: self.folder, range, release }));
     }
 
     /// Gives all that was ever signed to a new machine, in an order of its own.
@@ -573,13 +601,16 @@ fn members_who_manage_nothing_let_nothing_count_that_did_not() {
                 batch: office.batches.iter().find(|b| b.batch.header().writer == id.writer).expect("its").batch.hash(),
             });
             let ranges = List::truncated(ranges.collect());
-            let body = match office.rng.below(7) {
+            let release = x > 1;
+            let range = ranges.first().cloned();
+            let body = match office.rng.below(8) {
                 0 => Body::Vouch(Vouch { folder, ranges }),
                 1 => Body::Seal(Seal { grant: statement }),
                 2 => Body::Expel(Expel { node: node(x) }),
                 3 => Body::Admit(Admit { node: node(y), name: name("n"), role: Role::Admin }),
                 4 => Body::SetRole(SetRole { node: node(x), role: Role::Admin }),
                 5 => Body::Revoke(Revoke { folder, subject: Subject::Node(node(y)), path: path(x) }),
+                6 if range.is_some() => Body::Verdict(Verdict { folder, range: range.expect("there is one"), release }),
                 _ => {
                     let subject = Subject::Node(node(y));
                     Body::Grant(Grant { folder, subject, path: RelPath::root(), level: Level::Manage, not_after: None })

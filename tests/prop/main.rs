@@ -2,3 +2,4 @@
 
 mod freeze;
 mod policy;
+mod swarm;

@@ -9,7 +9,7 @@ use lanyard::logic::policy::{Exchange, Inserted, Policy, StatementSet, draft, ev
 use lanyard::wire::codec::List;
 use lanyard::wire::message::Message;
 use lanyard::wire::statement::{
-    Admit, Body, CreateFolder, Eligible, Expel, Found, Grant, Group, Name, Named, Rename, RetireFolder, Revoke,
+    Admit, Body, Copies, CreateFolder, Eligible, Expel, Found, Grant, Group, Name, Named, Rename, RetireFolder, Revoke,
     SetRole, Statement, Subject,
 };
 use proptest::prelude::*;
@@ -144,6 +144,7 @@ impl Office {
             5 => Body::CreateFolder(CreateFolder { name: name("folder") }),
             6 => Body::Revoke(Revoke { folder, subject, path: path(z) }),
             7 if z == 7 => Body::RetireFolder(RetireFolder { folder }),
+            7 if z > 200 => Body::Copies(Copies { folder, nodes: z - 200, server: z.is_multiple_of(2) }),
             8 => Body::Eligible(Eligible { node: target, priority: (z > 100).then_some(u16::from(z)) }),
             _ => Body::Grant(Grant { folder, subject, path: path(z / 4), level, not_after: (z > 200).then_some(40) }),
         }

@@ -390,6 +390,20 @@ impl Disk {
         self.move_name(&from.to_key(), &to.to_key(), false, By::User);
     }
 
+    /// The files of a backup are put back in place of all that is there.
+    pub(crate) fn put_back(&mut self, files: &Tree) {
+        for path in self.paths().into_iter().filter(|path| path.parent().is_some_and(|parent| parent.is_root())) {
+            self.remove(&path);
+        }
+        for (path, (body, mode, mtime)) in files {
+            self.put(path, body.clone(), *mode, false);
+            if *body != Body::Dir {
+                self.touch(path, *mtime);
+            }
+        }
+        self.flush_all();
+    }
+
     pub(crate) fn tree(&self) -> Tree {
         let plain = |item: Item| {
             let mtime = if item.body == Body::Dir { FileTime::default() } else { item.info.mtime };

@@ -21,15 +21,19 @@ pub(crate) struct Faults {
     pub(crate) torn: u64,
     pub(crate) pulled: u64,
     pub(crate) rebuilt: u64,
+    pub(crate) put_back: u64,
+    pub(crate) asked: u64,
     pub(crate) lies: u64,
     pub(crate) surprises: u64,
     pub(crate) clock_jumps: u64,
     pub(crate) copies: u64,
+    pub(crate) chunks: u64,
+    pub(crate) unfinished: u64,
 }
 
 impl Faults {
-    fn rows(&self) -> [(&'static str, u64); 20] {
-        [
+    fn rows(&self) -> Vec<(&'static str, u64)> {
+        vec![
             ("steps", self.steps),
             ("edits by people", self.deeds),
             ("edits between two calls of lanyard", self.between),
@@ -46,10 +50,14 @@ impl Faults {
             ("writes torn", self.torn),
             ("disks pulled", self.pulled),
             ("indexes lost and rebuilt", self.rebuilt),
+            ("states put back from a backup", self.put_back),
+            ("starts that heard how far their log reaches", self.asked),
             ("lies of a member", self.lies),
             ("commits that met an edit", self.surprises),
             ("clock jumps", self.clock_jumps),
             ("conflict copies", self.copies),
+            ("chunks of larger contents fetched", self.chunks),
+            ("fetches that ended before the last chunk", self.unfinished),
         ]
     }
 
@@ -70,10 +78,14 @@ impl Faults {
         self.torn += other.torn;
         self.pulled += other.pulled;
         self.rebuilt += other.rebuilt;
+        self.put_back += other.put_back;
+        self.asked += other.asked;
         self.lies += other.lies;
         self.surprises += other.surprises;
         self.clock_jumps += other.clock_jumps;
         self.copies += other.copies;
+        self.chunks += other.chunks;
+        self.unfinished += other.unfinished;
     }
 
     /// The first kind that never happened.

@@ -8,6 +8,7 @@
 mod calls;
 mod disk;
 mod faults;
+mod large;
 mod node;
 mod oracle;
 mod plant;
@@ -44,7 +45,10 @@ fn setup(seed: u64, plant: Plant) -> Setup {
     let steps = if plant == Plant::Nothing { steps } else { steps + 300 };
     let liar = (rng.percent(25) || plant == Plant::ServeUnverified).then(|| nodes - 1);
     let forgets = rng.percent(20) || plant == Plant::NoHistory;
-    Setup { seed, nodes, steps, plant, reader, rogue, liar, forgets }
+    let planted = matches!(plant, Plant::SignBeforeAsking | Plant::StaleWins);
+    let put_back = (!forgets && (rng.percent(25) || planted)).then(|| rng.percent(50));
+    let large = rng.percent(20) || plant == Plant::TrustPartialAfterCrash;
+    Setup { seed, nodes, steps, plant, reader, rogue, liar, forgets, put_back, large }
 }
 
 /// One run; a panic is a failure like any other.
@@ -158,8 +162,13 @@ fn the_same_seed_gives_the_same_run() {
 fn the_same_signed_set_gives_the_same_files_in_any_order() {
     let seeds = number("SIM_ORDER_SEEDS").unwrap_or(6);
     for seed in 1000..1000 + seeds {
-        let mut world =
-            World::new(Setup { reader: false, rogue: false, forgets: false, ..setup(seed, Plant::Nothing) });
+        let mut world = World::new(Setup {
+            reader: false,
+            rogue: false,
+            forgets: false,
+            put_back: None,
+            ..setup(seed, Plant::Nothing)
+        });
         world.trouble().and_then(|()| world.heal()).and_then(|()| world.judge()).expect("a sound office");
         let mut rng = rng::Rng::new(seed);
         for order in 0..100 {

@@ -2,7 +2,7 @@
 //! product's decisions. Stands where `node::folder` stands in the product; looking, reading, staging and swapping are
 //! the product's own, over a model disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
@@ -10,7 +10,8 @@ use std::sync::{Arc, MutexGuard};
 use ed25519_dalek::SigningKey;
 use lanyard::base::time::HlcClock;
 use lanyard::base::{ContentId, FileInfo, FolderId, Hlc, Kind, Level, MeshId, NodeId, RelPath, Writer};
-use lanyard::logic::sync::index::{self, Index, Look, MemoryIndex, Walk};
+use lanyard::logic::sync::index::{self, EntryId, Index, Look, MemoryIndex, Walk};
+use lanyard::logic::sync::own::{self, Asking, Waiting};
 use lanyard::logic::sync::reconcile::{self, Action, Target};
 use lanyard::logic::sync::rejudge::Verdicts;
 use lanyard::logic::sync::replica::{self, Author, Authored, Found, Push, Received, Reject, Rules, Seen};
@@ -19,8 +20,9 @@ use lanyard::logic::sync::scan::{Candidate, Join};
 use lanyard::logic::sync::verify;
 use lanyard::shell::disk::chunk::{self, ReadError};
 use lanyard::shell::disk::commit::{self, CommitOrder, Outcome, Put};
+use lanyard::shell::disk::stage::Partial;
 use lanyard::shell::disk::versions::{self, Shelf, Sought};
-use lanyard::shell::disk::{Folder, scan, stage};
+use lanyard::shell::disk::{DiskError, Folder, scan, stage};
 use lanyard::wire::batch::{Batch, Header, Packed, What};
 use lanyard::wire::chunker::chunks_of;
 use lanyard::wire::codec::{self, Bytes};
@@ -30,7 +32,7 @@ use lanyard::wire::signed::Signed;
 use lanyard::wire::statement::Frontier;
 
 use crate::calls::Drive;
-use crate::disk::{Cut, Disk};
+use crate::disk::{Cut, Disk, Tree};
 use crate::plant::{Plant, Planted};
 use crate::rng::Rng;
 
@@ -135,7 +137,11 @@ pub(crate) struct Node {
     /// The database may forget transactions that were not made durable.
     pub(crate) forgetful: bool,
     drive: Drive,
-    folder: Folder,
+    pub(crate) folder: Folder,
+    /// Contents on their way here: for which path they come, and which chunks are here.
+    pub(crate) partials: BTreeMap<ContentId, (RelPath, ChunkList, Vec<bool>)>,
+    /// For a planted bug: a durable note of what came.
+    pub(crate) noted_chunks: BTreeMap<ContentId, Vec<bool>>,
     /// An empty directory where the disk should be mounted.
     empty: Option<Drive>,
     pub(crate) hlc: HlcClock,
@@ -155,14 +161,18 @@ pub(crate) struct Node {
     pub(crate) dropped: bool,
     /// Signs without asking whether it may.
     pub(crate) rogue: bool,
-    /// Without history: how far a peer with history said that it reaches, once one did.
-    pub(crate) history: Option<Vec<Frontier>>,
+    /// Asks peers how far the logs reach, before it signs.
+    pub(crate) asking: Option<Asking>,
+    /// Part of its log was forgotten, and its disk was not looked at since.
+    pub(crate) forgot: bool,
+    /// The arrival number of the first batch that came since the start.
+    pub(crate) first_arrival: u64,
     pub(crate) complete: bool,
     /// For a planted bug: when everything was looked at last.
     looked_ms: u64,
 }
 
-/// The content id of some bytes; model files are below one chunk's least size.
+/// The content id of some bytes.
 pub(crate) fn content(bytes: &[u8]) -> (ContentId, ChunkList) {
     let list = chunks_of(bytes);
     (list.id(), list)
@@ -191,8 +201,15 @@ pub(crate) struct Announced {
     pub(crate) died: bool,
 }
 
-/// An action with the bytes it needs.
-pub(crate) type Ready = (Action, Option<Vec<u8>>);
+/// A content that is at hand.
+pub(crate) enum Got {
+    Bytes(Vec<u8>),
+    /// One that came chunk by chunk.
+    Whole(Partial, ChunkList),
+}
+
+/// An action with the content it needs.
+pub(crate) type Ready = (Action, Option<Got>);
 
 impl Node {
     pub(crate) fn new(at: usize, rng: &mut Rng, plant: Plant) -> Self {
@@ -219,6 +236,8 @@ impl Node {
             forgetful: rng.percent(25),
             drive,
             folder,
+            partials: BTreeMap::new(),
+            noted_chunks: BTreeMap::new(),
             empty: None,
             hlc: HlcClock::default(),
             skew_ms,
@@ -231,7 +250,9 @@ impl Node {
             parked: Vec::new(),
             dropped: false,
             rogue: false,
-            history: None,
+            asking: None,
+            forgot: false,
+            first_arrival: 0,
             complete: true,
             looked_ms: 0,
         }
@@ -273,7 +294,9 @@ impl Node {
         self.hints.clear();
         self.candidates.clear();
         self.parked.clear();
-        self.history = None;
+        self.asking = None;
+        self.forgot = false;
+        self.partials.clear();
         self.hlc = HlcClock::default();
         if let Some(safe) = self.safe_index.take() {
             self.index = safe;
@@ -286,17 +309,33 @@ impl Node {
         self.disk().power_cut()
     }
 
+    /// What a backup of its state has, without its files.
+    pub(crate) fn backup(&self) -> (MemoryIndex, Writer) {
+        (self.safe_index.clone().unwrap_or_else(|| self.index.clone()), self.writer)
+    }
+
+    /// Its state is put back from a backup, and with it `files`.
+    pub(crate) fn put_back(&mut self, (index, writer): (MemoryIndex, Writer), files: Option<&Tree>) {
+        self.die();
+        (self.index, self.writer) = (index, writer);
+        if let Some(files) = files {
+            self.disk().put_back(files);
+        }
+    }
+
     /// Loses its index and all it knows, but not its files: a machine set up anew.
     pub(crate) fn forget_all(&mut self, rng: &mut Rng) {
         self.die();
         self.index = MemoryIndex::default();
         self.writer.incarnation = rng.next();
+        self.noted_chunks.clear();
         self.complete = false;
     }
 
     pub(crate) fn start(&mut self) {
         self.up = true;
         self.scan_due = true;
+        self.first_arrival = self.index.arrival_count().expect("memory");
         let time = self.index.note(NOTE_TIME).expect("memory").and_then(|note| note.try_into().ok());
         self.hlc = HlcClock::starting_after(Hlc { ms: time.map_or(0, u64::from_be_bytes), count: 0 });
         let pulled = {
@@ -429,7 +468,7 @@ impl Node {
         if !self.looked && !self.scan_due && self.candidates.is_empty() {
             self.not_durable();
             self.index.put_note(replica::SCANNED_NOTE, &[1]).expect("memory");
-            self.looked = true;
+            (self.looked, self.forgot) = (true, false);
         }
     }
 
@@ -438,7 +477,7 @@ impl Node {
         rules: &Office,
         rng: &mut Rng,
         now_ms: u64,
-        (found, lists): (Vec<Found>, Vec<(RelPath, ChunkList)>),
+        (mut found, lists): (Vec<Found>, Vec<(RelPath, ChunkList)>),
         dies: bool,
     ) -> (Vec<Authored>, bool) {
         let local = self.local_ms(now_ms);
@@ -449,7 +488,11 @@ impl Node {
         if self.plant == Plant::BaseFromHeads || self.plant == Plant::EditSettles {
             self.pretend_seen(&found);
         }
+        if self.forgot && self.plant != Plant::StaleWins {
+            found = own::follow(&mut self.index, found).expect("memory");
+        }
         let everyone = Office::default();
+        let waiting = Waiting::default();
         let author = Author {
             mesh: MESH,
             folder: FOLDER,
@@ -458,6 +501,7 @@ impl Node {
             heads: Vec::new(),
             rules: if self.rogue { &everyone } else { rules },
             seed: rng.bytes(),
+            late: (!self.looked).then_some(&waiting),
         };
         let mut hlc = self.hlc;
         let signed = replica::author(&mut self.planted(now_ms), &author, &mut hlc, local, found).expect("memory");
@@ -528,22 +572,25 @@ impl Node {
         let rules = if self.plant == Plant::NoRules { &everyone } else { rules };
         // A transaction: what is refused half way leaves no trace.
         let before = parcel.is_lie.then(|| self.index.clone());
+        let writer = header.writer;
+        let reached = self.index.frontier(writer).expect("memory");
         let result = replica::receive(&mut self.planted(now_ms), (MESH, FOLDER), rules, &batch, entries, &holes);
         match (&result, before) {
             (Err(_), Some(before)) => self.index = before,
             _ => self.durable(),
         }
+        if own::has_forgotten(self.writer, writer, reached, self.index.frontier(writer).expect("memory")) {
+            self.writer.incarnation = self.writer.incarnation.rotate_left(7) ^ now_ms;
+            self.forgot = !self.looked;
+        }
         self.hlc.observe(time, local);
         result.map_err(|reject: Reject| format!("node {}: {reject}", self.at))
     }
 
-    /// A node without history signs nothing before it has merged the index of one who has it.
-    pub(crate) fn find_history(&mut self) {
-        let reached = |theirs: &Frontier| {
-            self.index.frontier(theirs.writer).expect("memory").is_some_and(|ours| ours.seq >= theirs.seq)
-        };
-        self.complete |= self.plant == Plant::NoHistory;
-        self.complete |= self.history.as_ref().is_some_and(|theirs| theirs.iter().all(reached));
+    /// Whether the index of one who has the history is merged, before which nothing is signed.
+    pub(crate) fn is_answered(&self, now_ms: u64) -> bool {
+        let asking = self.asking.as_ref();
+        asking.is_some_and(|asking| asking.is_answered(&self.index, &|_| None, u64::MAX / 2, now_ms).expect("memory"))
     }
 
     /// What is to be done for one needed path; forgets the need if that is nothing.
@@ -591,7 +638,7 @@ impl Node {
 
     /// Carries out one action.
     pub(crate) fn act(&mut self, action: &Action, bytes: Option<Vec<u8>>, now_ms: u64) -> Acted {
-        let acted = self.act_all(vec![(action.clone(), bytes)], now_ms);
+        let acted = self.act_all(vec![(action.clone(), bytes.map(Got::Bytes))], now_ms);
         acted.into_iter().next().map_or(Acted::Waits, |(_, acted)| acted)
     }
 
@@ -609,8 +656,8 @@ impl Node {
                     acted.push((action, Acted::Waits));
                     continue;
                 }
-                (Some(_), Some(bytes)) => match stage::stage_small(&self.folder, &bytes) {
-                    Ok(staged) => Some((staged, chunks_of(&bytes))),
+                (Some(_), Some(got)) => match self.stage(got) {
+                    Ok(staged) => Some(staged),
                     Err(_) => {
                         acted.push((action, Acted::Failed));
                         continue;
@@ -660,6 +707,13 @@ impl Node {
         acted
     }
 
+    fn stage(&self, got: Got) -> Result<(stage::Staged, ChunkList), DiskError> {
+        match got {
+            Got::Bytes(bytes) => Ok((stage::stage_small(&self.folder, &bytes)?, chunks_of(&bytes))),
+            Got::Whole(partial, list) => Ok((partial.finish()?, list)),
+        }
+    }
+
     fn note(&mut self, action: &Action, list: Option<&ChunkList>, info: Option<FileInfo>, now_ms: u64) {
         if let (Some(list), Some(_)) = (list, info) {
             self.index.put_chunk_list(list.id(), list, &action.name).expect("memory");
@@ -680,6 +734,17 @@ impl Node {
         })
         .expect("memory");
         batches.into_iter().map(|batch| self.parcel(batch, reader, rules)).collect()
+    }
+
+    /// Entries that others passed over when they told this node what it had forgotten.
+    pub(crate) fn passed_over(&self) -> BTreeSet<EntryId> {
+        own::passed_over(&self.index, self.first_arrival, usize::MAX).expect("memory")
+    }
+
+    /// The batch of an entry, with what was superseded, if this node has it.
+    pub(crate) fn parcel_again(&self, id: EntryId, reader: NodeId, rules: &Office) -> Option<Parcel> {
+        let (_, batch) = self.index.batch_of(id).expect("memory")?;
+        Some(Parcel::of(&replica::push_again(&self.index, batch, reader, rules).expect("memory")))
     }
 
     pub(crate) fn parcel(&self, batch: Batch, reader: NodeId, rules: &Office) -> Parcel {

@@ -103,13 +103,33 @@ impl Oracle {
         }
     }
 
+    /// What the users of a node discarded so far.
+    pub(crate) fn discarded_by(&self, node: usize) -> BTreeSet<Vec<u8>> {
+        let theirs = self.fates.iter().filter(|(_, fate)| fate.discarded.contains(&node));
+        theirs.map(|(bytes, _)| bytes.clone()).collect()
+    }
+
+    /// What was discarded on a node, but for `before`, while it did not know what it had itself signed: a name that was
+    /// missing then may come back.
+    pub(crate) fn discarded_unaware(&mut self, node: usize, before: &BTreeSet<Vec<u8>>) {
+        for (bytes, fate) in &mut self.fates {
+            fate.renewed |= fate.discarded.contains(&node) && !before.contains(bytes);
+        }
+    }
+
     /// What must be and must not be in the files of a node after everything came to rest.
-    /// `settled` leaves out names that wait for a content that is nowhere.
-    pub(crate) fn judge(&self, node: usize, tree: &Tree, settled: &Tree) -> Result<(), String> {
+    /// `settled` leaves out names that wait for a content that is nowhere; `is_late`: of such a name.
+    pub(crate) fn judge(
+        &self,
+        node: usize,
+        tree: &Tree,
+        settled: &Tree,
+        is_late: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), String> {
         let (there, settled) = (contents(tree), contents(settled));
         let reader = self.readers.contains(&node);
         for (bytes, fate) in &self.fates {
-            let name = String::from_utf8_lossy(bytes);
+            let name = crate::large::text(bytes);
             let by_writers = fate.discarded.iter().any(|who| !self.readers.contains(who));
             let by_anyone = !fate.discarded.is_empty();
             if !reader && !fate.shared && there.contains(bytes) {
@@ -119,7 +139,7 @@ impl Oracle {
                 continue;
             }
             let own = fate.saved_on.contains(&node) && !by_anyone;
-            if !reader && fate.shared && !by_anyone && !there.contains(bytes) {
+            if !reader && fate.shared && !by_anyone && !there.contains(bytes) && !is_late(bytes) {
                 return Err(format!("loss: {name} was saved, nobody discarded it, and node {node} does not show it"));
             }
             if reader && own && !there.contains(bytes) {
@@ -131,7 +151,7 @@ impl Oracle {
             }
         }
         if let Some(stranger) = there.iter().find(|bytes| !self.knows(bytes)) {
-            return Err(format!("node {node} shows bytes that nobody saved: {}", String::from_utf8_lossy(stranger)));
+            return Err(format!("node {node} shows bytes that nobody saved: {}", crate::large::text(stranger)));
         }
         Ok(())
     }

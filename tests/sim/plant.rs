@@ -58,11 +58,17 @@ pub(crate) enum Plant {
     UnreadableIsGone,
     /// A node that lost its index signs before it has heard what was deleted.
     NoHistory,
+    /// A node signs after a start before it has heard how far its own log reaches.
+    SignBeforeAsking,
+    /// What a backup brought back counts as an edit of today.
+    StaleWins,
+    /// What is left of a content that was on its way is believed to be what was noted of it.
+    TrustPartialAfterCrash,
 }
 
 impl Plant {
     /// All of them.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::ForgetTombstone,
         Self::SkipExpected,
         Self::BaseFromHeads,
@@ -84,6 +90,9 @@ impl Plant {
         Self::NoMarker,
         Self::UnreadableIsGone,
         Self::NoHistory,
+        Self::SignBeforeAsking,
+        Self::StaleWins,
+        Self::TrustPartialAfterCrash,
     ];
 }
 

@@ -24,6 +24,8 @@ impl Story {
             rogue: false,
             liar: None,
             forgets: false,
+            put_back: None,
+            large: false,
         };
         let mut world = World::new(setup);
         world.nodes[0].skew_ms = 0;
@@ -98,7 +100,7 @@ impl Story {
         let named = tree.iter().filter_map(|(at, (body, ..))| match body {
             Body::File(bytes) => {
                 let name = user::owner(at).map_or(at.to_string(), |owner| format!("copy of {owner}"));
-                Some((name, String::from_utf8_lossy(bytes).into_owned()))
+                Some((name, crate::large::text(bytes)))
             }
             _ => None,
         });
@@ -345,6 +347,22 @@ fn a_link_that_gets_its_name_back_is_not_settled_away_by_a_death() {
     assert!(
         matches!(story.0.nodes[0].disk().item(&path("a")), Some(item) if item.body == Body::Link(b"target".into()))
     );
+}
+
+#[test]
+fn a_large_file_that_was_a_conflict_copy_reaches_the_others() {
+    for at in [0, 1] {
+        let mut story = Story::conflict("a.txt");
+        let copy = story.copy().to_string();
+        let bytes = crate::large::file("edited", at);
+        story.now(at);
+        story.0.oracle.saved(at, &bytes);
+        story.0.nodes[at].disk().put(&path(&copy), Body::File(bytes), 0o644, false);
+        story.settle();
+        let mut texts: Vec<String> = story.files().into_iter().map(|(_, text)| text).collect();
+        texts.sort();
+        assert_eq!(texts, ["edited", "winner"], "at node {at}");
+    }
 }
 
 #[test]

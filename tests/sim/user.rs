@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use lanyard::base::{FileTime, RelPath};
 
 use crate::disk::{Body, Disk};
+use crate::large;
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 
@@ -18,13 +19,26 @@ pub(crate) const COPY_MARK: &str = " (conflict ";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct User {
     pub(crate) saves: u64,
+    /// Some of what is saved has several chunks.
+    saves_large: bool,
     trash: Vec<(RelPath, Vec<u8>)>,
     last: Option<RelPath>,
-    /// The node of this machine has not looked at everything since its index was made: what equals a deleted file is
+    /// The node of this machine has not looked at everything since its index was made or put back: what equals a deleted file is
     /// taken for that old file, so nobody brings one back.
     pub(crate) is_anew: bool,
     /// Names whose conflict this person had a hand in. The entry that says so may come after a later save.
     decided: BTreeSet<RelPath>,
+}
+
+impl User {
+    /// Whether this person had a hand in the conflict of a name.
+    pub(crate) fn has_decided(&self, path: &RelPath) -> bool {
+        self.decided.contains(path)
+    }
+
+    pub(crate) fn new(saves_large: bool) -> Self {
+        Self { saves_large, ..Self::default() }
+    }
 }
 
 /// What one person did.
@@ -121,7 +135,8 @@ impl Desk<'_> {
 
     fn fresh(&mut self) -> Vec<u8> {
         self.user.saves += 1;
-        format!("n{}s{:03}", self.node, self.user.saves).into_bytes()
+        let own = format!("n{}s{:03}", self.node, self.user.saves);
+        if self.user.saves_large && self.rng.percent(20) { large::file(&own, self.node) } else { own.into_bytes() }
     }
 
     fn deed(&self, text: String, paths: &[&RelPath]) -> Option<Deed> {
@@ -193,7 +208,7 @@ impl Desk<'_> {
 
     pub(crate) fn save(&mut self, path: &RelPath, verb: &str) -> Option<Deed> {
         let bytes = self.fresh();
-        let text = format!("{verb} {path} = {}", String::from_utf8_lossy(&bytes));
+        let text = format!("{verb} {path} = {}", large::text(&bytes));
         if self.write(path, bytes) { self.deed(text, &[path]) } else { None }
     }
 
@@ -297,7 +312,7 @@ impl Desk<'_> {
         if self.disk.item(&path).is_some() || is_copy(&path) || self.user.is_anew {
             return None;
         }
-        let text = format!("restore {path} = {}", String::from_utf8_lossy(&bytes));
+        let text = format!("restore {path} = {}", large::text(&bytes));
         if self.write(&path, bytes) { self.deed(text, &[&path]) } else { None }
     }
 
@@ -305,7 +320,7 @@ impl Desk<'_> {
     fn same_bytes(&mut self) -> Option<Deed> {
         let path = self.any_name();
         let bytes = format!("same{}", self.rng.below(3)).into_bytes();
-        let text = format!("save {path} = {}", String::from_utf8_lossy(&bytes));
+        let text = format!("save {path} = {}", large::text(&bytes));
         if self.write(&path, bytes) { self.deed(text, &[&path]) } else { None }
     }
 

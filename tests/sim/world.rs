@@ -2,21 +2,23 @@
 //! power cuts, clocks that jump, members that lie, and healing.
 
 mod judge;
+mod large;
 mod trouble;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lanyard::base::{BatchHash, RelPath};
 use lanyard::logic::sync::index::Look;
 use lanyard::logic::sync::reconcile::{Action, Target};
 use lanyard::logic::sync::replica::{Authored, SCANNED_NOTE};
 use lanyard::wire::batch::{Entry, What};
+use lanyard::wire::content::CHUNK_BYTES_MIN;
 use lanyard::wire::statement::Frontier;
 
 use crate::calls::Visitor;
 use crate::disk::{Cut, Item, Tree};
 use crate::faults::Faults;
-use crate::node::{Acted, Announced, Node, Office, PARKED_MAX, Parcel, Ready, content};
+use crate::node::{Acted, Announced, Got, Node, Office, PARKED_MAX, Parcel, Ready, content};
 use crate::oracle::Oracle;
 use crate::plant::Plant;
 use crate::rng::Rng;
@@ -42,6 +44,10 @@ pub(crate) struct Setup {
     pub(crate) liar: Option<usize>,
     /// A node loses its index once.
     pub(crate) forgets: bool,
+    /// The state of a node is put back from a backup once: with its files or without.
+    pub(crate) put_back: Option<bool>,
+    /// Some files have several chunks.
+    pub(crate) large: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +81,8 @@ pub(crate) struct World {
     /// Machines die at commits also while the office heals.
     fragile: bool,
     pub(crate) faults: Faults,
+    /// A node whose state was put back and that has met nobody since, and what its users had discarded before.
+    unaware: Option<(usize, std::collections::BTreeSet<Vec<u8>>)>,
     /// All that was ever signed and sent.
     pub(crate) archive: Vec<Authored>,
     pub(crate) trace: Vec<String>,
@@ -95,7 +103,7 @@ impl World {
         }
         let pairs = (0..setup.nodes).flat_map(|a| (a + 1..setup.nodes).map(move |b| (a, b)));
         let links = pairs.map(|pair| (pair, true)).collect();
-        let users = vec![User::default(); setup.nodes];
+        let users = vec![User::new(setup.large); setup.nodes];
         let now_ms = 1_790_000_000_000;
         for node in &mut nodes {
             node.set_clock(now_ms);
@@ -115,6 +123,7 @@ impl World {
             faulty: true,
             fragile: false,
             faults: Faults::default(),
+            unaware: None,
             archive: Vec::new(),
             trace: Vec::new(),
             tracing: std::env::var_os("SIM_TRACE").is_some(),
@@ -134,9 +143,15 @@ impl World {
 
     /// A run with everything that can go wrong.
     pub(crate) fn trouble(&mut self) -> Result<(), String> {
-        for _ in 0..self.setup.steps {
+        let mut backup = None;
+        for step in 0..self.setup.steps {
             self.faults.steps += 1;
             self.step()?;
+            match self.setup.put_back {
+                Some(_) if step == self.setup.steps / 4 => backup = Some(self.back_up()),
+                Some(with_files) if step == self.setup.steps / 2 => self.put_back(backup.take(), with_files)?,
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -176,7 +191,7 @@ impl World {
 
     /// A person at a machine; nobody works on a disk that was pulled.
     fn sit_down<T>(&mut self, at: usize, act: impl FnOnce(&mut Desk<'_>) -> Option<T>) -> Option<T> {
-        self.users[at].is_anew = self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none();
+        self.users[at].is_anew = self.is_anew(at);
         let node = &self.nodes[at];
         node.set_clock(self.now_ms);
         let mut disk = node.disk();
@@ -185,6 +200,12 @@ impl World {
         }
         let (user, oracle, rng) = (&mut self.users[at], &mut self.oracle, &mut self.rng);
         act(&mut Desk { node: at, disk: &mut disk, user, oracle, rng })
+    }
+
+    /// Whether what equals a deleted file is taken for that old file.
+    fn is_anew(&self, at: usize) -> bool {
+        let is_unaware = self.unaware.as_ref().is_some_and(|(node, _)| *node == at);
+        is_unaware || self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none()
     }
 
     fn noticed(&mut self, at: usize, deed: &Deed, watched: bool) {
@@ -204,7 +225,7 @@ impl World {
         if !self.faulty || !self.rng.percent(chance) {
             return;
         }
-        self.users[at].is_anew = self.nodes[at].index.note(SCANNED_NOTE).expect("memory").is_none();
+        self.users[at].is_anew = self.is_anew(at);
         let visitor = Visitor {
             // Mostly late: what is staged first is nobody's yet.
             after: if self.rng.percent(60) { calls * 2 / 3 + self.rng.below(calls / 3) } else { self.rng.below(calls) },
@@ -272,7 +293,7 @@ impl World {
     /// A scan: of everything when due, else of one hint.
     fn look(&mut self, at: usize) -> Result<(), String> {
         let everything = self.rng.percent(15);
-        if !self.nodes[at].up || !self.nodes[at].complete {
+        if !self.nodes[at].up || !self.nodes[at].complete || self.nodes[at].asking.is_some() {
             return Ok(());
         }
         self.nodes[at].set_clock(self.now_ms);
@@ -296,12 +317,13 @@ impl World {
     }
 
     fn announce(&mut self, at: usize) -> Result<(), String> {
-        // Nothing is announced before the first full scan after a start, or without history.
-        if !self.nodes[at].up || self.nodes[at].scan_due || !self.nodes[at].complete {
+        // Nothing is announced before the first full scan after a start, without history, or while peers are asked.
+        if !self.nodes[at].up || self.nodes[at].scan_due || !self.nodes[at].complete || self.nodes[at].asking.is_some()
+        {
             return Ok(());
         }
         if self.nodes[at].candidates.is_empty() {
-            self.nodes[at].has_looked();
+            self.has_looked(at);
             return Ok(());
         }
         let dies = self.faulty && self.rng.percent(4);
@@ -324,7 +346,7 @@ impl World {
             }
             return Ok(());
         }
-        self.nodes[at].has_looked();
+        self.has_looked(at);
         // A death after the index is durable and before anything is sent.
         if self.faulty && self.rng.percent(3) {
             self.archive.extend(signed);
@@ -336,12 +358,13 @@ impl World {
         Ok(())
     }
 
-    /// Nothing is announced as deleted that is on the disk as it was.
+    /// Nothing is announced as deleted that is on the disk as it was. A loser that somebody gave the name ends as a copy.
     fn no_false_deletion<'a>(&self, at: usize, signed: impl Iterator<Item = &'a Authored>) -> Result<(), String> {
         let disk = self.nodes[at].disk();
         for Entry { path, what, .. } in signed.flat_map(|signed| &signed.entries).map(|salted| &salted.entry) {
             if let (What::Tombstone { deleted: Some(id) }, Some(bytes)) = (what, disk.file(path))
                 && content(bytes).0 == *id
+                && !self.users[at].has_decided(path)
             {
                 return Err(format!("node {at} announces {path} as deleted, and it is there"));
             }
@@ -420,23 +443,28 @@ impl World {
                 for parcel in self.nodes[to].parcels_for(&theirs, reader, &self.rules, most) {
                     self.send_parcel(to, from, parcel);
                 }
-                let node = &mut self.nodes[to];
-                if complete && node.history.is_none() {
-                    node.history = Some(theirs);
-                }
-                node.find_history();
-                Ok(())
+                let said = (self.nodes[from].writer.node, complete, theirs.as_slice());
+                self.ask(to, Some(said))
             }
             Message::Parcel(parcel) => {
                 let drop = self.rng.percent(10);
                 self.nodes[to].receive(*parcel, &self.rules, self.now_ms, drop)?;
-                self.nodes[to].find_history();
+                self.ask(to, None)?;
                 if std::mem::take(&mut self.nodes[to].dropped) && self.connected(from, to) {
                     let (ours, complete) = self.says(to);
                     self.send(to, from, Message::Frontiers(ours, complete));
                 }
                 Ok(())
             }
+        }
+    }
+
+    fn has_looked(&mut self, at: usize) {
+        self.nodes[at].has_looked();
+        if self.nodes[at].looked
+            && let Some((_, before)) = self.unaware.take_if(|(node, _)| *node == at)
+        {
+            self.oracle.discarded_unaware(at, &before);
         }
     }
 
@@ -472,7 +500,7 @@ impl World {
             }
             for bytes in std::mem::take(&mut node.disk().calls.shown) {
                 if !self.oracle.knows(&bytes) {
-                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let text = crate::large::text(&bytes);
                     return Err(format!("node {} showed bytes that nobody saved: {text:?}", node.at));
                 }
             }
@@ -504,8 +532,22 @@ impl World {
             actions.into_iter().partition(|action| action.target != Target::Nothing);
         puts.sort_by(|a, b| a.name.cmp(&b.name));
         removals.sort_by(|a, b| b.name.cmp(&a.name));
-        let puts: Vec<Ready> = puts.into_iter().map(|action| (action.clone(), self.fetch(at, &action))).collect();
-        self.act(at, puts)?;
+        let mut ready: Vec<Ready> = Vec::new();
+        let mut whole = BTreeSet::new();
+        for action in puts {
+            // A content that came chunk by chunk is one file; another name of it comes after this one.
+            let id = action.target.content().map(|(id, _)| id);
+            let got = if id.is_some_and(|id| whole.contains(&id)) { None } else { self.fetch(at, &action) };
+            if let (Some(id), Some(Got::Whole(..))) = (id, &got) {
+                whole.insert(id);
+            }
+            ready.push((action, got));
+            if self.nodes[at].disk().calls.dead {
+                return self.died_fetching(at);
+            }
+        }
+        self.nodes[at].disk().calls.fuse = None;
+        self.act(at, ready)?;
         if self.nodes[at].up {
             self.act(at, removals.into_iter().map(|action| (action, None)).collect())?;
         }
@@ -563,12 +605,15 @@ impl World {
     }
 
     /// A content from this disk, or from a neighbour that has it.
-    fn fetch(&mut self, at: usize, action: &Action) -> Option<Vec<u8>> {
-        let (id, _) = action.target.content()?;
+    fn fetch(&mut self, at: usize, action: &Action) -> Option<Got> {
+        let (id, bytes) = action.target.content()?;
         if let Some(bytes) = self.nodes[at].local(id) {
-            return Some(bytes);
+            return Some(Got::Bytes(bytes));
         }
         let path = action.copy_of.as_ref().map_or(&action.name, |(owner, _)| owner);
+        if bytes > CHUNK_BYTES_MIN as u64 {
+            return self.fetch_in_parts(at, path, id);
+        }
         let asker = self.nodes[at].writer.node;
         for peer in 0..self.nodes.len() {
             let reached = self.connected(at, peer) && !(self.faulty && self.rng.percent(15));
@@ -582,7 +627,7 @@ impl World {
                 bytes.push(b'!');
             }
             if let Some(bytes) = self.nodes[at].verified(id, bytes) {
-                return Some(bytes);
+                return Some(Got::Bytes(bytes));
             }
         }
         None
@@ -636,11 +681,12 @@ impl World {
             self.apply(at, usize::MAX)?;
         }
         let after: Vec<(Vec<Frontier>, Tree, u64)> = self.nodes.iter().map(state).collect();
-        Ok(before != after || deaths != self.faults.deaths)
+        let asks = self.nodes.iter().any(|node| node.asking.is_some());
+        Ok(asks || before != after || deaths != self.faults.deaths)
     }
 
     fn look_at_all(&mut self, at: usize) -> Result<(), String> {
-        if self.nodes[at].complete {
+        if self.nodes[at].complete && self.nodes[at].asking.is_none() {
             self.nodes[at].set_clock(self.now_ms);
             self.nodes[at].scan_due = false;
             self.nodes[at].hints.clear();

@@ -5,12 +5,15 @@ use lanyard::wire::batch::{Batch, Header, Packed};
 use lanyard::wire::codec::{Bytes, List, Text};
 use lanyard::wire::content::{ChunkRecord, LeafHash};
 use lanyard::wire::envelope::{Envelope, kind};
+use lanyard::wire::heartbeat::{Claim, ClaimState, Hears, Heartbeat};
 use lanyard::wire::hello;
 use lanyard::wire::message::{
-    Address, Answer, BatchPush, Bye, Content, ContentWant, EntryWant, Frontiers, Hello, Hole, HoleReason, Inline,
-    KeyInUse, Message, Part, Purpose, Subscribe,
+    Address, Answer, BatchPush, Bye, Content, ContentWant, EntryWant, Frontiers, Have, Hello, Hole, HoleReason, Inline,
+    KeyInUse, Message, Part, Purpose, RelayCall, Subscribe,
 };
 use lanyard::wire::pairing::{self, Admission, Confirm, Refusal, Reply, Start};
+use lanyard::wire::relay::{self, Meeting};
+use lanyard::wire::report::{AuditLines, Doing, FolderReport, Report, ReportedAlert, Room};
 use lanyard::wire::statement::{Body, CreateFolder, Frontier, Head, Statement};
 
 use crate::file::{Case, case};
@@ -116,6 +119,32 @@ fn statement() -> Statement {
     Statement::sign(head, Body::CreateFolder(CreateFolder { name: name("Shared") }), &key())
 }
 
+fn report() -> Report {
+    let room = Room { free: 1 << 30, total: 1 << 40 };
+    let folder = FolderReport {
+        folder: FOLDER,
+        doing: Doing::Syncing,
+        need_files: 3,
+        need_bytes: 300,
+        disk: room,
+        holds: Some([4; 32]),
+    };
+    let alert = ReportedAlert {
+        since_ms: 1_772_357_400_005,
+        what: Text::new("the disk is full").expect("short"),
+        hint: Some(Text::new("free some room").expect("short")),
+    };
+    Report {
+        version: Text::new("lanyard 0.1.0").expect("short"),
+        clock_ms: 1_772_357_400_006,
+        disk: room,
+        folders: List::new(vec![folder]).expect("one"),
+        alerts: 2,
+        listed: List::new(vec![alert]).expect("one"),
+        audit: 301,
+    }
+}
+
 fn all_messages() -> Vec<(&'static str, Message)> {
     let hello = Hello {
         software: Text::new("lanyard 0.1.0").expect("short"),
@@ -154,19 +183,81 @@ fn all_messages() -> Vec<(&'static str, Message)> {
         ("content, leaf", answer(Answer::Leaf { leaf, leaves })),
         ("content, absent", answer(Answer::Absent)),
         ("content, refused", answer(Answer::Refused)),
-        ("content, busy", answer(Answer::Busy)),
+        ("content, busy", answer(Answer::Busy(250))),
+        ("report", Message::Report(Box::new(report()))),
+        ("audit want", Message::AuditWant(300)),
+        ("audit lines", {
+            let line = Text::new("{\"seq\":301}").expect("short");
+            Message::AuditLines(AuditLines { lines: List::new(vec![(301, line)]).expect("one"), through: 302 })
+        }),
+        ("have", {
+            let path = RelPath::new("plans/office.pdf").expect("valid");
+            let chunks = Bytes::new(vec![0b1010_0001, 1]).expect("short");
+            Message::Have(Have { folder: FOLDER, path, content: ContentId([5; 32]), first: 32_768, chunks })
+        }),
+        ("relay call", {
+            let meeting = Meeting([9; 16]);
+            Message::RelayCall(RelayCall { meeting, from: node(2), purpose: Purpose::Bulk })
+        }),
+        ("heartbeat, no coordinator", Message::Heartbeat(Heartbeat { claim: None, hears: None, candidate: false })),
+        ("heartbeat, heard", {
+            let hears = Some(Hears { node: node(2), term: 300 });
+            Message::Heartbeat(Heartbeat { claim: None, hears, candidate: true })
+        }),
+        ("heartbeat, serves", heartbeat(ClaimState::Serves)),
+        ("heartbeat, hands over", heartbeat(ClaimState::Hands(node(2)))),
+        ("heartbeat, over", heartbeat(ClaimState::Over)),
         ("a later kind that may be ignored", Message::Unknown(0x03ff)),
     ]
+}
+
+fn heartbeat(state: ClaimState) -> Message {
+    let claim = Claim { node: node(1), term: 3, beat: 300, settled: true, state };
+    Message::Heartbeat(Heartbeat { claim: Some(claim.sign(MeshId([0xee; 32]), &key())), hears: None, candidate: true })
 }
 
 pub(crate) fn messages() -> Vec<Case> {
     const AS: &str = "message";
     let seal = |kind: u16, body: &[u8]| Envelope::seal(kind, true, body);
     let refused = |name: &str, kind: u16, body: &[u8]| case(AS, name, seal(kind, body));
+    let have = |critical: bool, path: &[u8], rest: &[u8]| {
+        Envelope::seal(kind::HAVE, critical, &[&[0; 32][..], path, &[0; 32], rest].concat())
+    };
     let mut cases: Vec<Case> = all_messages().iter().map(|(name, m)| case(AS, name, m.encode())).collect();
     cases.extend([
-        case(AS, "content, without its critical bit", [3, 0x31, 0, 0, 0, 0, 3, 0xac, 2, 4]),
+        case(AS, "content, without its critical bit", [3, 0x31, 0, 0, 0, 0, 3, 0xac, 2, 2]),
         case(AS, "addresses, with a critical bit", [3, 0x14, 1, 0, 0, 0, 1, 0]),
+        case(
+            AS,
+            "a report with a critical bit",
+            Message::Report(Box::new(report()))
+                .encode()
+                .iter()
+                .enumerate()
+                .map(|(at, byte)| if at == 2 { 1 } else { *byte })
+                .collect::<Vec<u8>>(),
+        ),
+        case(AS, "audit lines that go on", Envelope::seal(kind::AUDIT_LINES, false, &[0, 1, 7])),
+        case(AS, "a report of nothing", Envelope::seal(kind::REPORT, false, b"")),
+        case(AS, "have, with a critical bit", have(true, b"\x01a", &[0, 0])),
+        case(AS, "have of a path outside the folder", have(false, b"\x04../a", &[0, 0])),
+        case(AS, "have without a map", have(false, b"\x01a", &[0])),
+        case(AS, "have with a map of 4,097 bytes", have(false, b"\x01a", &[&[0, 0x81, 0x20][..], &[0; 4097]].concat())),
+        case(AS, "heartbeat, with a critical bit", seal(kind::HEARTBEAT, &[0, 0, 0])),
+        case(AS, "heartbeat, cut short", Envelope::seal(kind::HEARTBEAT, false, &[0, 0])),
+        case(AS, "heartbeat with a third answer to yes or no", Envelope::seal(kind::HEARTBEAT, false, &[0, 0, 2])),
+        case(AS, "heartbeat with a state that is not there", {
+            let claim = [&[1][..], &[7; 32], &[3, 9, 1, 3, 0], &[0, 0]].concat();
+            Envelope::seal(kind::HEARTBEAT, false, &claim)
+        }),
+        case(AS, "heartbeat with a signature of 65 bytes", {
+            let claim = [&[1][..], &[7; 32], &[3, 9, 1, 0, 65], &[0; 65], &[0, 0]].concat();
+            Envelope::seal(kind::HEARTBEAT, false, &claim)
+        }),
+        case(AS, "heartbeat with a term in more bytes than it needs", {
+            let claim = [&[1][..], &[7; 32], &[0x83, 0x00, 9, 1, 0, 0], &[0, 0]].concat();
+            Envelope::seal(kind::HEARTBEAT, false, &claim)
+        }),
         case(AS, "nothing", []),
         case(AS, "a later kind that is critical", seal(0x03ff, b"")),
         case(AS, "a statement's kind", seal(kind::GRANT, b"")),
@@ -207,6 +298,14 @@ pub(crate) fn messages() -> Vec<Case> {
             [&[1][..], &[0; 32], b"\x01a", &[0; 32], &[1, 0x80, 0x80, 0x80, 0x80, 0x10]].concat()
         }),
         refused("an answer that is not there", kind::CONTENT, &[1, 5]),
+        refused("busy without a time", kind::CONTENT, &[1, 4]),
+        refused("busy for longer than 32 bits", kind::CONTENT, &[1, 4, 0x80, 0x80, 0x80, 0x80, 0x10]),
+        case(AS, "relay call, with a critical bit", Envelope::seal(kind::RELAY_CALL, true, &[0; 49])),
+        case(AS, "relay call for a purpose that is not there", {
+            Envelope::seal(kind::RELAY_CALL, false, &[&[0; 48][..], &[2]].concat())
+        }),
+        case(AS, "relay call cut short", Envelope::seal(kind::RELAY_CALL, false, &[0; 48])),
+        refused("a relay's own message", kind::RELAY_ASK, &[0; 33]),
         refused("content of more than 1 MiB", kind::CONTENT, &{
             [&[1, 0, 0x81, 0x80, 0x40][..], &vec![0; 1024 * 1024 + 1]].concat()
         }),
@@ -226,6 +325,41 @@ pub(crate) fn messages() -> Vec<Case> {
         }),
     ]);
     cases
+}
+
+pub(crate) fn read_relay(_: &str, bytes: &[u8]) -> Result<String, String> {
+    relay::Message::decode(bytes).map(|message| format!("{message:?}")).map_err(|e| e.to_string())
+}
+
+pub(crate) fn relay_messages() -> Vec<Case> {
+    const AS: &str = "relay message";
+    let ask = relay::Message::Ask(relay::Ask { to: node(2), purpose: Purpose::Bulk });
+    let answer = |answer| relay::Message::Answer(answer).encode();
+    let refused = |name: &str, kind: u16, body: &[u8]| case(AS, name, Envelope::seal(kind, true, body));
+    vec![
+        case(AS, "ask", ask.encode()),
+        case(AS, "meet", relay::Message::Meet(Meeting([9; 16])).encode()),
+        case(AS, "joined", answer(relay::Answer::Joined)),
+        case(AS, "busy", answer(relay::Answer::Busy(10_000))),
+        case(AS, "away", answer(relay::Answer::Away)),
+        case(AS, "refused", answer(relay::Answer::Refused)),
+        case(AS, "nothing", []),
+        case(AS, "ask, without its critical bit", Envelope::seal(kind::RELAY_ASK, false, &[0; 33])),
+        case(AS, "an unknown flag", [5, 2, 3, 0, 0, 0, 0]),
+        refused("ask with an address instead of a member", kind::RELAY_ASK, b"192.0.2.7:47474"),
+        refused("ask for a purpose that is not there", kind::RELAY_ASK, &[&[0; 32][..], &[2]].concat()),
+        refused("ask cut short", kind::RELAY_ASK, &[0; 32]),
+        refused("a byte after ask", kind::RELAY_ASK, &[0; 34]),
+        refused("meet cut short", kind::RELAY_MEET, &[0; 15]),
+        refused("a byte after meet", kind::RELAY_MEET, &[0; 17]),
+        refused("an answer that is not there", kind::RELAY_ANSWER, &[4]),
+        refused("an answer in two bytes", kind::RELAY_ANSWER, &[0x80, 0x00]),
+        refused("busy without a time", kind::RELAY_ANSWER, &[1]),
+        refused("busy for longer than 32 bits", kind::RELAY_ANSWER, &[1, 0x80, 0x80, 0x80, 0x80, 0x10]),
+        refused("joined with a time", kind::RELAY_ANSWER, &[0, 1]),
+        refused("a member's message", kind::PING, &[1]),
+        refused("a kind that nobody gave yet", 0x0504, &[]),
+    ]
 }
 
 pub(crate) fn read_pairing(_: &str, bytes: &[u8]) -> Result<String, String> {

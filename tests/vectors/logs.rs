@@ -194,7 +194,7 @@ pub(crate) fn entries() -> Vec<Case> {
     };
     let file = |bytes: &[u8]| Bytes::<8192>::new(bytes.to_vec()).expect("short");
     let long_name = vec![b'x'; 256];
-    let deep = vec!["a"; 257].join("/");
+    let deep = vec!["a"; 513].join("/");
     let wide = [vec![vec![b'y'; 255]; 15].join(&b'/'), vec![b'z'; 200]].join(&b'/');
     let many: Vec<Item> = (0..200).map(|at| if at == 0 { item(0, 0, &wide) } else { item(at, 4040, b"") }).collect();
     let good = packed(&[0, 1, 2, 3, 4]);
@@ -222,7 +222,7 @@ pub(crate) fn entries() -> Vec<Case> {
         case(ENTRIES, "a path in lanyard's own directory", pack(&[item(0, 0, b".lanyard/x")])),
         case(ENTRIES, "a path with a NUL", pack(&[item(0, 0, b"a\0")])),
         case(ENTRIES, "a name of 256 bytes", pack(&[item(0, 0, &long_name)])),
-        case(ENTRIES, "257 names", pack(&[item(0, 0, deep.as_bytes())])),
+        case(ENTRIES, "513 names", pack(&[item(0, 0, deep.as_bytes())])),
         case(ENTRIES, "a suffix of 4096 bytes", pack(&[item(0, 0, &[b'a'; 4096])])),
         case(ENTRIES, "paths that expand beyond 512 KiB", pack(&many)),
         case(ENTRIES, "setuid", bent(|i| i.mode = 0o4755)),

@@ -8,9 +8,9 @@ use lanyard::wire::codec::{self, Bytes, List};
 use lanyard::wire::envelope::{Envelope, kind};
 use lanyard::wire::signed::{Domain, Signed};
 use lanyard::wire::statement::{
-    Admit, Body, CreateFolder, Eligible, Expel, FolderFrontier, Fork, ForkSide, Found, Frontier, Grant, Group, Head,
-    Name, Named, Pass, PassGrant, Range, Reinstate, Rename, RetireFolder, Revoke, Seal, SetRole, Statement, Subject,
-    Verdict, Vouch,
+    Admit, Body, Copies, CreateFolder, Eligible, Expel, FolderFrontier, Fork, ForkSide, Found, Frontier, Grant, Group,
+    Head, Name, Named, Pass, PassGrant, Range, Reinstate, Rename, RetireFolder, Revoke, Seal, SetRole, Statement,
+    Subject, Verdict, Vouch,
 };
 
 use crate::file::{Case, case};
@@ -165,6 +165,7 @@ fn accepts() -> Vec<Case> {
         one("verdict", Body::Verdict(Verdict { folder: FOLDER, range: range(), release: false })),
         one("fork", Body::Fork(Fork { folder: FOLDER, writer: writer(2), common: 8, left: side(1), right: side(2) })),
         one("reinstate", Body::Reinstate(Reinstate { folder: FOLDER, writer: writer(2) })),
+        one("copies", Body::Copies(Copies { folder: FOLDER, nodes: 2, server: true })),
         case(AS, "a later kind that is critical", raw(0x01ff, true, &codec::encode(&scoped), b"whatever")),
         case(AS, "a later kind that is not", raw(0x01fe, false, &codec::encode(&head()), b"")),
     ]

@@ -80,7 +80,7 @@ pub(crate) fn paths() -> Vec<Case> {
         case(AS, "below the reserved name", ".lanyard/tmp/x"),
         case(AS, "the reserved name in other case", ".LanYard/tmp"),
         case(AS, "a name of 256 bytes", [b'a'; 256]),
-        case(AS, "257 names", deep(257)),
+        case(AS, "513 names", deep(513)),
         case(AS, "4096 bytes", long(4096 - 251 * 16)),
         case(ESCAPED, "an escaped NUL", "a\\x00"),
         case(ESCAPED, "an escaped way out", "\\x2e\\x2e/a"),

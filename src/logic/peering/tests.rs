@@ -6,12 +6,18 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod relayed;
+
 fn node(n: u8) -> NodeId {
     NodeId([n; 32])
 }
 
 fn addr(n: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 47_474))
+}
+
+fn relay_addr(n: u8) -> SocketAddr {
+    addr(1_000 + u16::from(n))
 }
 
 fn machine(own: u8, members: &[u8]) -> Peering {
@@ -24,14 +30,14 @@ fn machine(own: u8, members: &[u8]) -> Peering {
 fn dials(out: &[Output]) -> Vec<(DialId, SocketAddr, Option<NodeId>, Purpose)> {
     out.iter()
         .filter_map(|o| match o {
-            Output::Dial { dial, addr, expected, purpose } => Some((*dial, *addr, *expected, *purpose)),
+            Output::Dial { dial, addr, expected, purpose, .. } => Some((*dial, *addr, *expected, *purpose)),
             _ => None,
         })
         .collect()
 }
 
 fn up(link: u64, peer: u8, purpose: Purpose, dial: Option<DialId>, at: SocketAddr) -> Up {
-    Up { link: LinkId(link), peer: node(peer), purpose, run: 1, dial, remote: at, port: at.port() }
+    Up { link: LinkId(link), peer: node(peer), purpose, run: 1, dial, via: None, remote: at, port: at.port() }
 }
 
 #[test]
@@ -219,6 +225,14 @@ struct World {
     delay_max: u64,
     fail_percent: u64,
     steps: u64,
+    /// No direct dial between the two works before.
+    direct_from: u64,
+    /// Relays, and when they die.
+    relays: Vec<(u8, u64)>,
+    /// Which relay each relayed link goes through.
+    through: BTreeMap<u64, u8>,
+    /// How often each side was told of another control link to the other.
+    turns: [u32; 2],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -228,9 +242,29 @@ enum Due {
     Failed(usize, u64),
     Tick(usize),
     Found(usize, u8),
+    Relay(usize, u8, bool),
 }
 
 impl World {
+    fn new(seed: u64, delay_max: u64, fail_percent: u64) -> Self {
+        Self {
+            machines: [machine(1, &[1, 2]), machine(2, &[1, 2])],
+            now: 0,
+            agenda: BinaryHeap::new(),
+            planned: 0,
+            ends: BTreeMap::new(),
+            links: 0,
+            chance: Jitter::new(seed),
+            delay_max,
+            fail_percent,
+            steps: 0,
+            direct_from: 0,
+            relays: Vec::new(),
+            through: BTreeMap::new(),
+            turns: [0; 2],
+        }
+    }
+
     fn addrs(side: usize) -> [SocketAddr; 2] {
         [addr(10 + side as u16), addr(20 + side as u16)]
     }
@@ -247,18 +281,27 @@ impl World {
     fn perform(&mut self, side: usize, out: Vec<Output>) {
         for output in out {
             match output {
-                Output::Dial { dial, addr, expected, purpose } => {
+                Output::Dial { dial, addr, expected, via, purpose } => {
                     let other = 1 - side;
-                    assert!(Self::addrs(other).contains(&addr), "dialled {addr}");
-                    assert!(expected.is_none_or(|e| e == node(other as u8 + 1)));
+                    let relay = self.relays.iter().find(|(n, _)| addr == relay_addr(*n)).copied();
+                    assert!(relay.is_some() || Self::addrs(other).contains(&addr), "dialled {addr}");
                     let bulk = purpose == Purpose::Bulk;
                     let begun = self.now + self.delay();
-                    if self.chance.below(100) < self.fail_percent && self.now < 20_000 {
+                    let alive = relay.is_none_or(|(_, dies)| begun < dies);
+                    let to_other = expected.is_none_or(|e| e == node(other as u8 + 1));
+                    let open = via.is_some() || relay.is_none() && self.now >= self.direct_from;
+                    let possible = to_other && open;
+                    if !alive || !possible || self.chance.below(100) < self.fail_percent && self.now < 20_000 {
                         self.plan(begun, Due::Failed(side, dial.0));
                         continue;
                     }
+                    assert_eq!(relay.map(|(n, _)| node(n)), via);
                     self.links += 1;
-                    let place = Self::addrs(other).iter().position(|a| *a == addr).expect("one of them");
+                    if let Some((relay, _)) = relay {
+                        assert_eq!(side, 0, "the lower id asks");
+                        self.through.insert(self.links, relay);
+                    }
+                    let place = Self::addrs(other).iter().position(|a| *a == addr).unwrap_or_default();
                     for (end, dial) in [(side, Some(dial.0)), (other, None)] {
                         let at = begun + self.delay();
                         self.ends.insert(LinkId(2 * self.links + end as u64), (at, None));
@@ -273,13 +316,16 @@ impl World {
                     }
                 }
                 Output::Wake { at_ms } => self.plan(at_ms.max(self.now), Due::Tick(side)),
+                Output::Linked { node: to, purpose: Purpose::Control, .. } if to == node(2 - side as u8) => {
+                    self.turns[side] += 1;
+                }
                 Output::Linked { .. } | Output::Unlinked { .. } | Output::Remember { .. } => {}
             }
         }
     }
 
     fn go_down(&mut self, side: usize, number: u64, at: u64) {
-        let (up, down) = self.ends.get_mut(&LinkId(2 * number + side as u64)).expect("a link");
+        let Some((up, down)) = self.ends.get_mut(&LinkId(2 * number + side as u64)) else { return };
         let at = at.max(*up + 1);
         if down.is_none() {
             *down = Some(at);
@@ -300,7 +346,9 @@ impl World {
                 Due::Up(side, number, place, bulk, dial) => {
                     let other = 1 - side;
                     let link = 2 * number + side as u64;
+                    let via = self.through.get(&number).copied();
                     let remote = match dial {
+                        _ if via.is_some() => relay_addr(via.expect("just seen")),
                         Some(_) => Self::addrs(other)[place],
                         None => SocketAddr::new(Self::addrs(other)[place].ip(), 50_000),
                     };
@@ -311,6 +359,7 @@ impl World {
                         purpose,
                         run: 1,
                         dial: dial.map(DialId),
+                        via: via.map(node),
                         remote,
                         port: 47_474,
                     };
@@ -327,6 +376,17 @@ impl World {
                 }
                 Due::Tick(side) => {
                     self.machines[side].handle_tick(now, &mut out);
+                    side
+                }
+                Due::Relay(side, relay, up_or_down) => {
+                    let link = LinkId(1_000_000 + 2 * u64::from(relay) + side as u64);
+                    if up_or_down {
+                        let at = relay_addr(relay);
+                        let up = Up { link, run: 9, ..up(0, relay, Purpose::Control, None, at) };
+                        self.machines[side].handle_link_up(now, up, &mut out);
+                    } else {
+                        self.machines[side].handle_link_down(now, link, &mut out);
+                    }
                     side
                 }
                 Due::Found(side, which) => {
@@ -346,7 +406,8 @@ impl World {
     }
 
     fn open(&self, side: usize) -> Vec<(Purpose, u64)> {
-        let links = self.machines[side].peers.values().flat_map(|peer| &peer.links).filter(|l| !l.closing);
+        let peer = self.machines[side].peers.get(&node(2 - side as u8));
+        let links = peer.iter().flat_map(|peer| &peer.links).filter(|l| !l.closing);
         let mut open: Vec<_> = links.map(|l| (l.purpose, l.link.0 / 2)).collect();
         open.sort_by_key(|(purpose, number)| (*purpose == Purpose::Bulk, *number));
         open
@@ -362,18 +423,7 @@ proptest! {
         fail_percent in 0_u64..80,
         found in prop::collection::vec((0_usize..2, 0_u8..3, 0_u64..5_000), 1..6),
     ) {
-        let mut world = World {
-            machines: [machine(1, &[1, 2]), machine(2, &[1, 2])],
-            now: 0,
-            agenda: BinaryHeap::new(),
-            planned: 0,
-            ends: BTreeMap::new(),
-            links: 0,
-            chance: Jitter::new(seed),
-            delay_max,
-            fail_percent,
-            steps: 0,
-        };
+        let mut world = World::new(seed, delay_max, fail_percent);
         for (side, which, at) in found {
             world.plan(at, Due::Found(side, which));
         }

@@ -8,13 +8,13 @@ use ed25519_dalek::SigningKey;
 use super::evaluate::{FOLDERS_MAX, checked_name, folder_name};
 use super::permit::Refused;
 use super::set::StatementSet;
-use super::state::Policy;
+use super::state::{Policy, Wanted};
 use crate::base::{FolderId, GroupId, Hlc, Level, NodeId, RelPath, Role, StatementId, Writer};
 use crate::wire::codec::List;
 use crate::wire::statement::{
-    Admit, Body, CreateFolder, Eligible, Expel, FRONTIERS_MAX, FolderFrontier, Fork, Found, Grant, Group, Head, Name,
-    Named, PARENTS_MAX, RANGES_MAX, Range, Reinstate, Rename, RetireFolder, Revoke, Seal, SetRole, Statement, Subject,
-    Verdict, Vouch,
+    Admit, Body, Copies, CreateFolder, Eligible, Expel, FRONTIERS_MAX, FolderFrontier, Fork, Found, Grant, Group, Head,
+    Name, Named, PARENTS_MAX, RANGES_MAX, Range, Reinstate, Rename, RetireFolder, Revoke, Seal, SetRole, Statement,
+    Subject, Verdict, Vouch,
 };
 
 /// Why this node may not sign a statement. Nothing was signed.
@@ -351,6 +351,18 @@ pub fn plan_eligible(policy: &Policy, me: NodeId, node: NodeId, priority: Option
     must_be_admin(policy, me)?;
     must_know(policy, node)?;
     Ok(Body::Eligible(Eligible { node, priority }))
+}
+
+/// Says on how many machines a folder shall be.
+pub fn plan_copies(
+    policy: &Policy,
+    me: NodeId,
+    folder: FolderId,
+    wanted: Wanted,
+    now_ms: u64,
+) -> Result<Body, PlanRefused> {
+    must_manage(policy, me, folder, &RelPath::root(), now_ms)?;
+    Ok(Body::Copies(Copies { folder, nodes: wanted.nodes, server: wanted.server }))
 }
 
 /// Keeps entries that do not count: late work above a freeze. What is above a fork cannot be kept. Each of `entries` is a

@@ -7,8 +7,8 @@ use crate::base::{FolderId, GroupId, Hlc, Level, MeshId, NodeId, RelPath, Role, 
 use crate::wire::codec::List;
 use crate::wire::message::Message;
 use crate::wire::statement::{
-    Admit, Body, CreateFolder, Eligible, Expel, Found, Grant, Group, Head, Name, Named, Pass, Rename, RetireFolder,
-    Revoke, SetRole, Statement, Subject,
+    Admit, Body, Copies, CreateFolder, Eligible, Expel, Found, Grant, Group, Head, Name, Named, Pass, Rename,
+    RetireFolder, Revoke, SetRole, Statement, Subject,
 };
 
 const RECOVERY: u8 = 99;
@@ -201,6 +201,7 @@ fn members_cannot_admit_expel_or_promote() {
         Body::SetRole(SetRole { node: node(4), role: Role::Admin }),
         Body::Group(Group { group: GroupId([1; 16]), name: name("g"), members: List::default() }),
         Body::Eligible(Eligible { node: node(4), priority: Some(1) }),
+        Body::Copies(Copies { folder, nodes: 1, server: false }),
         Body::Rename(Rename { what: Named::Mesh, name: name("mine") }),
         Body::Rename(Rename { what: Named::Node(node(5)), name: name("x") }),
         Body::RetireFolder(RetireFolder { folder }),
@@ -700,4 +701,18 @@ fn a_forged_statement_is_a_protocol_error_and_changes_nothing() {
     let before = set.len();
     assert!(Exchange::new().handle_statements(&mut set, vec![good.signed().clone(), forged]).is_err());
     assert_eq!(set.len(), before);
+}
+
+#[test]
+fn of_concurrent_wishes_for_copies_all_count_and_a_later_one_replaces_them() {
+    let mut base = office();
+    let folder = folder(&mut base, 1);
+    let copies = |nodes, server| Body::Copies(Copies { folder, nodes, server });
+    let (mut left, mut right) = (base.clone(), base.clone());
+    say(&mut left, 1, copies(2, false));
+    say(&mut right, 2, copies(1, true));
+    let mut set = union(&[&left, &right]);
+    assert_eq!(evaluate(&set).copies(folder), Wanted { nodes: 2, server: true });
+    say(&mut set, 1, copies(1, false));
+    assert_eq!(evaluate(&set).copies(folder), Wanted { nodes: 1, server: false });
 }

@@ -15,7 +15,7 @@ use std::ops::Deref;
 use super::membership::{Membership, Standing};
 use super::rules::{Read, Shelf, Who};
 use super::set::{Clock, Slot, StatementSet};
-use super::state::{FolderState, GroupState, Member, Policy, Rule, Void};
+use super::state::{FolderState, GroupState, Member, Policy, Rule, Void, Wanted};
 use super::timeline::Timeline;
 use crate::base::{FolderId, GroupId, Level, NodeId, RelPath, Role, StatementId, Writer};
 use crate::wire::statement::{Body, FolderFrontier, Named, Range, Statement, Subject};
@@ -58,6 +58,7 @@ pub(super) struct Evaluation<S> {
     pub(super) folders: BTreeMap<FolderId, Draft>,
     pub(super) groups: BTreeMap<GroupId, Timeline<(String, BTreeSet<NodeId>)>>,
     eligible: BTreeMap<NodeId, Timeline<Option<u16>>>,
+    copies: BTreeMap<FolderId, Timeline<Wanted>>,
     pub(super) stopped: BTreeMap<Option<FolderId>, StatementId>,
     created_by: BTreeMap<NodeId, u32>,
     rules_by: BTreeMap<(FolderId, NodeId), u32>,
@@ -100,6 +101,7 @@ impl<S: Deref<Target = StatementSet> + Clone> Evaluation<S> {
             folders: BTreeMap::new(),
             groups: BTreeMap::new(),
             eligible: BTreeMap::new(),
+            copies: BTreeMap::new(),
             stopped: BTreeMap::new(),
             created_by: BTreeMap::new(),
             rules_by: BTreeMap::new(),
@@ -186,6 +188,12 @@ impl<S: Deref<Target = StatementSet> + Clone> Evaluation<S> {
             Body::Reinstate(reinstate) => {
                 self.must_manage(slot, issuer, reinstate.folder, &RelPath::root())?;
                 self.reinstated.entry(reinstate.folder).or_default().push((slot, reinstate.writer));
+                Ok(())
+            }
+            Body::Copies(copies) => {
+                self.must_manage(slot, issuer, copies.folder, &RelPath::root())?;
+                let wanted = Wanted { nodes: copies.nodes, server: copies.server };
+                self.copies.entry(copies.folder).or_default().push(&self.set, slot, wanted);
                 Ok(())
             }
             // Known to the format, not to this version: the same as a kind that a later version gave.
@@ -449,6 +457,11 @@ impl<S: Deref<Target = StatementSet> + Clone> Evaluation<S> {
             let lowest = versions.newest(set).into_iter().map(|(_, priority)| *priority).min()?;
             Some((*node, lowest?))
         });
+        let copies = self.copies.iter().map(|(folder, versions)| {
+            // Of concurrent wishes both count: a copy too many harms nobody.
+            let newest = versions.newest(set).into_iter().map(|(_, wanted)| *wanted);
+            (*folder, newest.fold(Wanted::default(), Wanted::or))
+        });
         Policy {
             mesh: set.mesh(),
             name: self.last_name(&self.mesh_names),
@@ -459,6 +472,7 @@ impl<S: Deref<Target = StatementSet> + Clone> Evaluation<S> {
             folders,
             groups,
             eligible: eligible.collect(),
+            copies: copies.collect(),
             stopped: self.stopped.clone(),
             created_by: self.created_by.clone(),
             void: self.void,

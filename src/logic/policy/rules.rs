@@ -15,9 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use unicode_normalization::UnicodeNormalization;
-
 use super::state::{Rule, RuleInForce};
+use crate::base::path::fold;
 use crate::base::{GroupId, Level, NodeId, RelPath};
 use crate::wire::statement::Subject;
 
@@ -338,21 +337,11 @@ fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     }
 }
 
-/// The form in which twins are equal: components in NFC and without letter case, each ended by NUL.
-///
-/// Case goes up and down again, so that letters without a single lower-case partner (`ß`, `ẞ`, `SS`) fold alike.
+/// The form in which twins are equal, components ended by NUL. See `base::path::fold`.
 fn folded(path: &RelPath) -> Vec<u8> {
     let mut key = Vec::with_capacity(path.as_bytes().len() + 1);
     for name in path.components() {
-        match std::str::from_utf8(name) {
-            Ok(name) if name.is_ascii() => key.extend(name.bytes().map(|b| b.to_ascii_lowercase())),
-            Ok(name) => {
-                let upper: String = name.nfc().flat_map(char::to_uppercase).collect();
-                let lower: String = upper.chars().flat_map(char::to_lowercase).nfc().collect();
-                key.extend_from_slice(lower.as_bytes());
-            }
-            Err(_) => key.extend(name.iter().map(u8::to_ascii_lowercase)),
-        }
+        fold(name, &mut key);
         key.push(0);
     }
     key

@@ -53,6 +53,15 @@ pub fn sentence(policy: &Policy, issuer: NodeId, body: &Body) -> String {
         }
         Body::Fork(b) => format!("showed that {} signed two histories", node(b.writer.node)),
         Body::Reinstate(b) => format!("took {} in again after two histories", node(b.writer.node)),
+        Body::Copies(b) => {
+            let wanted = match (b.nodes, b.server) {
+                (0, false) => String::from("no number of copies any more"),
+                (0, true) => String::from("a copy on the office's server"),
+                (nodes, false) => format!("copies on {nodes} machines"),
+                (nodes, true) => format!("copies on {nodes} machines beside the office's server"),
+            };
+            format!("asked for {wanted} of the folder {}", folder_name(policy, b.folder))
+        }
         Body::Unknown { kind, .. } => {
             format!("signed a statement of kind {kind:#06x}, which this version does not know")
         }
@@ -69,6 +78,7 @@ pub fn folder_of(body: &Body) -> Option<FolderId> {
         Body::Verdict(b) => Some(b.folder),
         Body::Fork(b) => Some(b.folder),
         Body::Reinstate(b) => Some(b.folder),
+        Body::Copies(b) => Some(b.folder),
         Body::Rename(b) => match b.what {
             Named::Folder(folder) => Some(folder),
             Named::Mesh | Named::Node(_) => None,

@@ -117,6 +117,28 @@ pub struct GroupState {
     pub disputed: BTreeSet<NodeId>,
 }
 
+/// On how many machines a folder shall be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    /// Machines beside those that may be coordinator.
+    pub nodes: u8,
+    /// Whether one that may be coordinator is wanted as well.
+    pub server: bool,
+}
+
+impl Wanted {
+    /// Whatever either of two wishes asks for.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { nodes: self.nodes.max(other.nodes), server: self.server || other.server }
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// One rule, as a book keeps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rule {
@@ -157,6 +179,7 @@ pub struct Policy {
     pub(super) folders: BTreeMap<FolderId, FolderState>,
     pub(super) groups: BTreeMap<GroupId, GroupState>,
     pub(super) eligible: BTreeMap<NodeId, u16>,
+    pub(super) copies: BTreeMap<FolderId, Wanted>,
     pub(super) stopped: BTreeMap<Option<FolderId>, StatementId>,
     pub(super) void: BTreeMap<StatementId, Void>,
     pub(super) created_by: BTreeMap<NodeId, u32>,
@@ -236,6 +259,14 @@ impl Policy {
         self.folders().filter(|(_, folder)| visible(folder)).map(|(id, _)| id).collect()
     }
 
+    /// Whether `node` may read all of `folder` at `at_ms`.
+    pub fn reads_all(&self, node: NodeId, folder: FolderId, at_ms: u64) -> bool {
+        let reads = |state: &FolderState, path: &RelPath| self.level_in(state, node, path, at_ms) >= Level::Read;
+        self.folders
+            .get(&folder)
+            .is_some_and(|state| reads(state, &RelPath::root()) && state.book.paths().all(|path| reads(state, path)))
+    }
+
     /// What `node` may do on `path` of `folder` at `at_ms` (milliseconds since 1970 UTC).
     pub fn level(&self, node: NodeId, folder: FolderId, path: &RelPath, at_ms: u64) -> Level {
         self.folders.get(&folder).map_or(Level::None, |folder| self.level_in(folder, node, path, at_ms))
@@ -269,6 +300,16 @@ impl Policy {
     /// The priority with which a member may be coordinator; `None`: not at all.
     pub fn eligible(&self, node: NodeId) -> Option<u16> {
         self.eligible.get(&node).copied().filter(|_| self.is_member(node))
+    }
+
+    /// Members that may be coordinator, sorted, with their priorities.
+    pub fn candidates(&self) -> impl Iterator<Item = (NodeId, u16)> {
+        self.eligible.iter().filter(|(node, _)| self.is_member(**node)).map(|(node, priority)| (*node, *priority))
+    }
+
+    /// How many machines shall hold all of a folder.
+    pub fn copies(&self, folder: FolderId) -> Wanted {
+        self.copies.get(&folder).copied().unwrap_or_default()
     }
 
     /// How often the discovery key must have been rotated: the number of expulsions in force.

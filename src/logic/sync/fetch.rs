@@ -4,6 +4,10 @@
 //! `failed`; after any call it drains `next_requests`. A content of at most one chunk is asked for whole; a larger
 //! one first as its chunk list, leaf by leaf, then chunk by chunk, as far as its chunks are not here already.
 //!
+//! Rarest first: of the next chunks that are missing, the one that the fewest peers have, so far as they told (`swarm`).
+//! Of equally rare ones each receiver prefers others, in runs: all together ask for every chunk once, and get the rest
+//! from each other. What belongs to another receiver is asked of a whole source only in small measure.
+//!
 //! Bounded: requests and bytes in flight per peer, large contents at work at once. What waits beyond that waits
 //! in the index, not here: `room` says how many more contents may be handed over.
 
@@ -11,9 +15,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{ContentId, NodeId, RelPath};
-use crate::wire::content::{CHUNK_BYTES_MAX, ChunkList, ChunkRecord, Leaf, Leaves};
+use crate::wire::content::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, ChunkList, ChunkRecord, Leaf, Leaves};
 use crate::wire::message::Part;
 
+use super::swarm::{Held, TOLD_MS_MAX};
 use super::verify::Verified;
 
 /// Requests in flight to one peer. A guess: with 1-100 KiB contents about one window of bytes.
@@ -28,6 +33,19 @@ const SMALL_MAX: usize = 2048;
 const SILENCE_MS_MAX: u64 = 30_000;
 /// How long a peer that lacked a content is not asked for it again.
 const LACK_MS: u64 = 2_000;
+/// The same for one that told that it has some of it: it was about to put the whole in place. A guess: a slow flush.
+const LACK_SOME_MS: u64 = 250;
+/// Missing chunks that are looked at for the rarest. At the average chunk 256 MiB, far more than all that is under way.
+const RAREST_OF_MAX: usize = 1024;
+/// Bytes in flight to one peer while only chunks are left to ask of it that another receiver is about to get.
+const OTHERS_BYTES_MAX: u64 = 1024 * 1024;
+/// Chunks that follow each other are asked for together, so that disks read and write in order. A guess.
+const RUN_CHUNKS: u64 = 16;
+/// How soon a busy peer is asked again at the earliest and the latest, whatever it says. A guess: not a storm of
+/// requests, and no longer than a person would wait.
+const BUSY_MS_MIN: u64 = 50;
+/// See `BUSY_MS_MIN`.
+const BUSY_MS_MAX: u64 = 10_000;
 
 /// One content to get.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,8 +81,13 @@ pub struct Request {
 /// Why a request brought nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
-    /// The peer has it not, or not yet, or is too busy.
+    /// The peer has it not, or not yet.
     Lacks,
+    /// The peer has too much to do; it can be asked again after so long, others at once.
+    Busy {
+        /// As the peer said.
+        retry_ms: u32,
+    },
     /// The peer sent wrong bytes.
     Wrong,
 }
@@ -82,6 +105,13 @@ struct Peer {
     requests: usize,
     bytes: u64,
     lacks: BTreeMap<ContentId, u64>,
+    /// What it told of contents that it is fetching, too.
+    told: BTreeMap<ContentId, Told>,
+}
+
+struct Told {
+    held: Held,
+    at_ms: u64,
 }
 
 struct Small {
@@ -95,13 +125,15 @@ struct Large {
     asked_leaves: BTreeSet<u32>,
     got_leaves: BTreeMap<u32, Leaf>,
     list: Option<Arc<ChunkList>>,
-    missing: VecDeque<u64>,
+    missing: BTreeSet<u64>,
     flying: BTreeSet<u64>,
 }
 
 /// The scheduler of one folder.
 #[derive(Default)]
 pub struct Fetch {
+    /// Half of what decides which of equally rare chunks comes first.
+    own: u64,
     peers: BTreeMap<NodeId, Peer>,
     small: BTreeMap<ContentId, Small>,
     queue: VecDeque<ContentId>,
@@ -111,9 +143,9 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// A scheduler whose request numbers follow `number`.
-    pub fn numbered_from(number: u64) -> Self {
-        Self { next: number, ..Self::default() }
+    /// The scheduler of `node`, whose request numbers follow `number`.
+    pub fn new(node: NodeId, number: u64) -> Self {
+        Self { own: seed(node), next: number, ..Self::default() }
     }
 
     /// How many more small and large contents may be handed over.
@@ -139,7 +171,26 @@ impl Fetch {
     /// Whether every peer that can be asked has said lately that it has not this content, or there is none.
     pub fn nobody_has(&self, content: ContentId) -> bool {
         let is_asked = self.flying.values().any(|flying| flying.content == content);
-        !is_asked && self.peers.values().all(|peer| peer.lacks.contains_key(&content))
+        let missing = self.large.get(&content).filter(|large| large.list.is_some()).map(|large| &large.missing);
+        let has_none = |peer: &Peer| match (peer.told.get(&content), missing) {
+            (Some(told), Some(missing)) => !missing.iter().any(|chunk| told.held.has(*chunk)),
+            _ => false,
+        };
+        !is_asked && self.peers.values().all(|peer| peer.lacks.contains_key(&content) || has_none(peer))
+    }
+
+    /// A peer told which chunks it has, from `first` on, of a content that it is fetching, too.
+    pub fn told(&mut self, peer: NodeId, content: ContentId, (first, map): (u64, &[u8]), now_ms: u64) {
+        let (Some(peer), Some(large)) = (self.peers.get_mut(&peer), self.large.get(&content)) else { return };
+        if peer.lacks.get(&content) == Some(&u64::MAX) {
+            return;
+        }
+        peer.lacks.remove(&content);
+        let told = peer.told.entry(content).or_insert_with(|| Told { held: Held::default(), at_ms: now_ms });
+        told.at_ms = now_ms;
+        // Every chunk but the last has its least size.
+        let chunks = large.want.bytes / CHUNK_BYTES_MIN as u64 + 1;
+        told.held.set_window(first, map, large.list.as_ref().map_or(chunks, |list| list.records.len() as u64));
     }
 
     /// A peer that shares the folder can be asked.
@@ -164,7 +215,7 @@ impl Fetch {
             self.small.insert(content, Small { want, asked: false });
             self.queue.push_back(content);
         } else {
-            let (missing, flying) = (VecDeque::new(), BTreeSet::new());
+            let (missing, flying) = (BTreeSet::new(), BTreeSet::new());
             let (asked_leaves, got_leaves) = (BTreeSet::new(), BTreeMap::new());
             let large = Large { want, leaves: None, asked_leaves, got_leaves, list: None, missing, flying };
             self.large.insert(content, large);
@@ -174,7 +225,7 @@ impl Fetch {
     /// A content is wanted no more.
     pub fn forget(&mut self, content: ContentId) {
         self.small.remove(&content);
-        self.large.remove(&content);
+        self.drop_large(content);
         let numbers: Vec<u64> = self.flying.iter().filter(|(_, f)| f.content == content).map(|(n, _)| *n).collect();
         for number in numbers {
             self.land(number);
@@ -185,7 +236,7 @@ impl Fetch {
     pub fn listed(&mut self, content: ContentId, list: Arc<ChunkList>, missing: Vec<u64>) {
         if let Some(large) = self.large.get_mut(&content) {
             large.list = Some(list);
-            large.missing = missing.into();
+            large.missing = missing.into_iter().collect();
         }
     }
 
@@ -245,18 +296,33 @@ impl Fetch {
     pub fn finished(&mut self, content: ContentId) -> Option<Want> {
         let large = self.large.get(&content)?;
         let complete = large.list.is_some() && large.missing.is_empty() && large.flying.is_empty();
-        if complete { self.large.remove(&content).map(|large| large.want) } else { None }
+        if complete { self.drop_large(content) } else { None }
+    }
+
+    fn drop_large(&mut self, content: ContentId) -> Option<Want> {
+        for peer in self.peers.values_mut() {
+            peer.told.remove(&content);
+        }
+        self.large.remove(&content).map(|large| large.want)
     }
 
     /// A request brought nothing; another peer is asked, this one again only after a while.
     pub fn failed(&mut self, number: u64, why: Failure, now_ms: u64) {
-        let Some((peer, content)) = self.flying.get(&number).map(|f| (f.peer, f.content)) else { return };
-        if let Some(peer) = self.peers.get_mut(&peer) {
+        let Some(InFlight { peer, content, part, .. }) = self.flying.get(&number) else { return };
+        if let Some(peer) = self.peers.get_mut(peer) {
+            let lacks_ms = match (part, peer.told.get_mut(content)) {
+                (Part::Chunk { index, .. }, Some(told)) => {
+                    told.held.take(*index);
+                    LACK_SOME_MS
+                }
+                _ => LACK_MS,
+            };
             let until = match why {
-                Failure::Lacks => now_ms + LACK_MS,
+                Failure::Lacks => now_ms + lacks_ms,
+                Failure::Busy { retry_ms } => now_ms + u64::from(retry_ms).clamp(BUSY_MS_MIN, BUSY_MS_MAX),
                 Failure::Wrong => u64::MAX,
             };
-            peer.lacks.insert(content, until);
+            peer.lacks.insert(*content, until);
         }
         self.put_back(number);
     }
@@ -268,6 +334,7 @@ impl Fetch {
         late.into_iter().for_each(|number| self.failed(number, Failure::Lacks, now_ms));
         for peer in self.peers.values_mut() {
             peer.lacks.retain(|_, until| *until > now_ms);
+            peer.told.retain(|_, told| told.at_ms + TOLD_MS_MAX > now_ms);
         }
         let mut requests = Vec::new();
         self.ask_small(now_ms, &mut requests);
@@ -279,7 +346,8 @@ impl Fetch {
     pub fn wake_ms(&self) -> Option<u64> {
         let lack = self.peers.values().flat_map(|p| p.lacks.values()).filter(|t| **t != u64::MAX).min();
         let late = self.flying.values().map(|f| f.since_ms + SILENCE_MS_MAX + 1).min();
-        lack.copied().into_iter().chain(late).min()
+        let told = self.peers.values().flat_map(|p| p.told.values()).map(|told| told.at_ms + TOLD_MS_MAX).min();
+        lack.copied().into_iter().chain(late).chain(told).min()
     }
 
     fn ask_small(&mut self, now_ms: u64, requests: &mut Vec<Request>) {
@@ -304,15 +372,57 @@ impl Fetch {
     fn ask_large(&mut self, now_ms: u64, requests: &mut Vec<Request>) {
         let contents: Vec<ContentId> = self.large.keys().copied().collect();
         for content in contents {
-            while let Some(large) = self.large.get_mut(&content)
-                && let Some((part, bytes)) = large.next_part()
-                && let Some(peer) = choose(&self.peers, content, bytes)
-            {
+            while let Some((peer, part)) = self.pick(content) {
+                let large = self.large.get_mut(&content).expect("a part of it was picked");
                 large.take_part(part);
                 let want = large.want.clone();
                 requests.push(self.fly(peer, want, part, now_ms));
             }
         }
+    }
+
+    /// The next part of a large content, and whom to ask for it.
+    fn pick(&self, content: ContentId) -> Option<(NodeId, Part)> {
+        let large = self.large.get(&content)?;
+        let Some(list) = &large.list else {
+            let part = Part::Leaf(large.next_leaf()?);
+            return choose(&self.peers, content, LEAF_BYTES).map(|peer| (peer, part));
+        };
+        let count = list.records.len() as u64;
+        let can_be_asked = |peer: &&(&NodeId, &Peer)| !peer.1.lacks.contains_key(&content);
+        let sources: Vec<Source<'_>> = self
+            .peers
+            .iter()
+            .filter(|peer| can_be_asked(&peer))
+            .map(|(node, peer)| Source { node: *node, peer, held: peer.told.get(&content).map(|told| &told.held) })
+            .collect();
+        if !sources.iter().any(|source| source.has_room(0, WINDOW_BYTES_MAX)) {
+            return None;
+        }
+        // The others that will have chunks soon that they have not yet.
+        let receivers: Vec<u64> = (sources.iter())
+            .filter(|source| source.held.is_some_and(|held| held.count() < count))
+            .map(|source| seed(source.node))
+            .collect();
+        let mut best: Option<((usize, bool, u64, u64), NodeId, Part)> = None;
+        for index in large.missing.iter().take(RAREST_OF_MAX).copied() {
+            let Some(record) = usize::try_from(index).ok().and_then(|at| list.records.get(at)) else { continue };
+            let told_by_some = sources.iter().any(|source| source.held.is_some_and(|held| held.has(index)));
+            let turn = turn(self.own, index);
+            let is_others =
+                !told_by_some && receivers.iter().any(|other| weight(*other, index) > weight(self.own, index));
+            let holders = || sources.iter().filter(|source| source.held.is_none_or(|held| held.has(index)));
+            let key = (holders().count(), is_others, turn, index);
+            if best.as_ref().is_some_and(|(least, ..)| *least <= key) {
+                continue;
+            }
+            let window = if is_others { OTHERS_BYTES_MAX } else { WINDOW_BYTES_MAX };
+            let fits = holders().filter(|source| source.has_room(u64::from(record.bytes), window));
+            if let Some(source) = fits.min_by_key(|source| source.peer.bytes) {
+                best = Some((key, source.node, Part::Chunk { index, hash: record.hash }));
+            }
+        }
+        best.map(|(_, node, part)| (node, part))
     }
 
     fn fly(&mut self, peer: NodeId, want: Want, part: Part, now_ms: u64) -> Request {
@@ -354,7 +464,9 @@ impl Fetch {
             Part::Leaf(at) => {
                 large.asked_leaves.remove(&at);
             }
-            Part::Chunk { index, .. } => large.missing.push_front(index),
+            Part::Chunk { index, .. } => {
+                large.missing.insert(index);
+            }
         }
     }
 }
@@ -362,17 +474,53 @@ impl Fetch {
 /// A full leaf as it travels.
 const LEAF_BYTES: u64 = 36 * crate::wire::content::LEAF_MAX as u64;
 
+/// A peer that may have chunks of a content; `held`: those that it told of, if it has not the whole.
+struct Source<'a> {
+    node: NodeId,
+    peer: &'a Peer,
+    held: Option<&'a Held>,
+}
+
+impl Source<'_> {
+    fn has_room(&self, bytes: u64, window: u64) -> bool {
+        self.peer.has_room(bytes, window)
+    }
+}
+
+impl Peer {
+    fn has_room(&self, bytes: u64, window: u64) -> bool {
+        self.requests < REQUESTS_MAX && (self.bytes == 0 || self.bytes + bytes <= window)
+    }
+}
+
+/// A number that stands for a node where chunks are shared out; nothing rests on its being hard to guess.
+fn seed(node: NodeId) -> u64 {
+    let (first, _) = node.0.split_first_chunk().expect("a node id has 32 bytes");
+    u64::from_le_bytes(*first)
+}
+
+/// When a node's turn for a run of chunks is: another order for each node.
+fn turn(node: u64, index: u64) -> u64 {
+    mix(node ^ mix(index / RUN_CHUNKS))
+}
+
+/// Among receivers, a chunk is the one's with the highest weight.
+/// Source: Thaler, Ravishankar, *A Name-Based Mapping Scheme for Rendezvous* (1996).
+fn weight(node: u64, index: u64) -> u64 {
+    mix(node.wrapping_add(mix(!index)))
+}
+
+/// Source: the finaliser of `SplitMix64`, Steele, Lea, Flood, *Fast Splittable Pseudorandom Number Generators* (2014).
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
 impl Large {
-    fn next_part(&self) -> Option<(Part, u64)> {
-        if let Some(list) = &self.list {
-            let index = *self.missing.front()?;
-            let record = list.records.get(usize::try_from(index).ok()?)?;
-            return Some((Part::Chunk { index, hash: record.hash }, u64::from(record.bytes)));
-        }
+    fn next_leaf(&self) -> Option<u32> {
         let leaves = self.leaves.as_ref().map_or(1, |leaves| leaves.inner().len());
-        let leaves = u32::try_from(leaves).ok()?;
-        let next = (0..leaves).find(|at| !self.asked_leaves.contains(at))?;
-        Some((Part::Leaf(next), LEAF_BYTES))
+        (0..u32::try_from(leaves).ok()?).find(|at| !self.asked_leaves.contains(at))
     }
 
     fn take_part(&mut self, part: Part) {
@@ -382,7 +530,7 @@ impl Large {
                 self.asked_leaves.insert(at);
             }
             Part::Chunk { index, .. } => {
-                self.missing.pop_front();
+                self.missing.remove(&index);
                 self.flying.insert(index);
             }
         }
@@ -391,104 +539,9 @@ impl Large {
 
 /// The peer with the least in flight that may have the content and has room for `bytes`.
 fn choose(peers: &BTreeMap<NodeId, Peer>, content: ContentId, bytes: u64) -> Option<NodeId> {
-    let fits = |peer: &Peer| {
-        let room = peer.bytes == 0 || peer.bytes + bytes <= WINDOW_BYTES_MAX;
-        peer.requests < REQUESTS_MAX && room && !peer.lacks.contains_key(&content)
-    };
+    let fits = |peer: &Peer| peer.has_room(bytes, WINDOW_BYTES_MAX) && !peer.lacks.contains_key(&content);
     peers.iter().filter(|(_, peer)| fits(peer)).min_by_key(|(_, peer)| peer.bytes).map(|(node, _)| *node)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::logic::sync::verify;
-    use crate::wire::codec::List;
-
-    const A: NodeId = NodeId([1; 32]);
-    const B: NodeId = NodeId([2; 32]);
-
-    fn want(n: u8, bytes: u64) -> Want {
-        Want { content: ContentId([n; 32]), bytes, path: RelPath::new("f").expect("valid") }
-    }
-
-    #[test]
-    fn nobody_has_what_all_who_can_be_asked_lack() {
-        let mut fetch = Fetch::default();
-        let want = Want { content: ContentId([7; 32]), bytes: 9, path: RelPath::new("a").expect("valid") };
-        fetch.want(want.clone());
-        assert!(fetch.nobody_has(want.content), "there is nobody to ask");
-        fetch.peer_up(NodeId([1; 32]));
-        fetch.peer_up(NodeId([2; 32]));
-        for _ in 0..2 {
-            assert!(!fetch.nobody_has(want.content));
-            let asked = fetch.next_requests(0).pop().expect("somebody is asked");
-            assert!(!fetch.nobody_has(want.content));
-            fetch.failed(asked.number, Failure::Lacks, 0);
-        }
-        assert!(fetch.nobody_has(want.content));
-    }
-
-    #[test]
-    fn a_peer_that_lacks_a_content_is_passed_over_for_another() {
-        let mut fetch = Fetch::default();
-        fetch.peer_up(A);
-        fetch.peer_up(B);
-        fetch.want(want(1, 100));
-        let first = fetch.next_requests(0).remove(0);
-        fetch.failed(first.number, Failure::Lacks, 0);
-        let second = fetch.next_requests(1).remove(0);
-        assert_ne!(first.peer, second.peer);
-        assert_eq!(fetch.arrived(second.number), Some(want(1, 100)));
-        assert!(fetch.is_idle() && fetch.is_quiet());
-    }
-
-    #[test]
-    fn what_a_lost_peer_owed_is_asked_of_another() {
-        let mut fetch = Fetch::default();
-        fetch.peer_up(A);
-        for n in 0..10 {
-            fetch.want(want(n, 100));
-        }
-        assert_eq!(fetch.next_requests(0).len(), 10);
-        fetch.peer_up(B);
-        fetch.peer_down(A);
-        let again = fetch.next_requests(1);
-        assert_eq!(again.len(), 10);
-        assert!(again.iter().all(|request| request.peer == B));
-    }
-
-    #[test]
-    fn the_window_bounds_what_is_in_flight() {
-        let mut fetch = Fetch::default();
-        fetch.peer_up(A);
-        for n in 0..200 {
-            fetch.want(want(n, 1024 * 1024));
-        }
-        let asked = fetch.next_requests(0);
-        assert_eq!(asked.len() as u64, WINDOW_BYTES_MAX / (1024 * 1024));
-        assert!(fetch.arrived(asked[0].number).is_some());
-        assert_eq!(fetch.next_requests(0).len(), 1);
-    }
-
-    #[test]
-    fn a_large_content_comes_as_list_then_as_the_chunks_that_are_missing() {
-        let records: Vec<ChunkRecord> = (0..5).map(|n| ChunkRecord::of(&vec![n; 1024 * 1024])).collect();
-        let list = ChunkList { records };
-        let mut fetch = Fetch::default();
-        fetch.peer_up(A);
-        let large = Want { content: list.id(), bytes: list.bytes(), path: RelPath::new("f").expect("valid") };
-        fetch.want(large.clone());
-        let request = fetch.next_requests(0).remove(0);
-        assert_eq!(request.part, Part::Leaf(0));
-        let leaves = verify::leaves(list.id(), list.bytes(), list.leaves()).expect("right");
-        let leaf = verify::leaf(&leaves, 0, List::truncated(list.leaf(0).to_vec())).expect("right");
-        fetch.leaves_arrived(list.id(), leaves);
-        let (_, arrived) = fetch.leaf_arrived(request.number, 0, leaf).expect("the only leaf");
-        assert_eq!(arrived, list);
-        fetch.listed(list.id(), Arc::new(arrived), vec![1, 3]);
-        let asked = fetch.next_requests(0);
-        assert_eq!(asked.len(), 2);
-        assert_eq!(fetch.arrived(asked[0].number), None);
-        assert_eq!(fetch.arrived(asked[1].number), Some(large));
-    }
-}
+mod tests;

@@ -249,7 +249,8 @@ pub trait Index: Look {
     /// Notes why an entry is missing; `None`: it is not.
     fn put_hole(&mut self, id: EntryId, reason: Option<HoleReason>) -> Result<()>;
     /// Keeps the chunk list of a content, and that `at` on this disk has it. The record of `at` may follow later:
-    /// until then the content stays known, also when every other name gives it up, as in a rename.
+    /// until then the content stays known, also when every other name gives it up, as in a rename, or when the record
+    /// of `at` is put with nothing or with what it had first, as where a conflict is settled in the same look.
     fn put_chunk_list(&mut self, content: ContentId, list: &ChunkList, at: &RelPath) -> Result<()>;
     /// Notes whether a name differs from what it should be.
     fn put_need(&mut self, path: &RelPath, needed: bool) -> Result<()>;
@@ -434,7 +435,7 @@ impl Index for MemoryIndex {
         let now = record.content_on_disk();
         self.totals = self.totals.changed(before, now);
         let [before, now] = [before, now].map(|held| held.map(|(content, _)| content));
-        let announced = self.announced.remove(path);
+        let announced = if now.is_some() && now != before { self.announced.remove(path) } else { None };
         if let Some(now) = now {
             self.places.insert((now, path.clone()));
         }

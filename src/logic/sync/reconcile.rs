@@ -96,6 +96,10 @@ pub fn lives_below(index: &(impl Look + ?Sized), path: &RelPath) -> Result<bool>
 /// Marks a path as needed after its heads changed, and the directories above it whose name may now go to another.
 pub fn mark(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<()> {
     index.put_need(path, true)?;
+    // A file of its own under the name of a copy: the copy has to lie elsewhere.
+    if let Some((owner, _)) = index.path(path)?.and_then(|record| record.copy_of) {
+        index.put_need(&owner, true)?;
+    }
     for above in path.ancestors() {
         let Some(record) = index.path(&above)? else { continue };
         let is_plain_dir = record.heads.iter().any(|head| head.is_live() && matches!(head.what(), What::Dir));
@@ -111,6 +115,16 @@ pub fn mark(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<()> {
 /// The actions that bring a path and its conflict copies to what its heads say. Where only the knowledge differs
 /// (equal content, newer version) the record is brought up to date at once and no action results.
 pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Action>> {
+    plan_after(index, path, &mut None)
+}
+
+/// The same for names in ascending order, while nothing else changes the index: below `barren`, a name planned before, it is
+/// known that nothing lives. Else each of the directories of a deep tree that goes would look through all below it.
+pub fn plan_after(
+    index: &mut (impl Index + ?Sized),
+    path: &RelPath,
+    barren: &mut Option<RelPath>,
+) -> Result<Vec<Action>> {
     let Some(mut record) = index.path(path)? else { return Ok(Vec::new()) };
     // A change that may not spread is not replaced either. A name that is only a copy is planned with its path.
     if record.local_only || (record.heads.is_empty() && record.disk.is_none()) {
@@ -119,7 +133,11 @@ pub fn plan(index: &mut (impl Index + ?Sized), path: &RelPath) -> Result<Vec<Act
     if let (Some((owner, _)), true) = (record.copy_of.clone(), record.heads.is_empty()) {
         return if owner == *path { Ok(Vec::new()) } else { plan(index, &owner) };
     }
-    let below = !has_live_dir(&record) && lives_below(index, path)?;
+    let is_barren = barren.as_ref().is_some_and(|top| path.starts_with(top));
+    let below = !has_live_dir(&record) && !is_barren && lives_below(index, path)?;
+    if !below && !is_barren && !has_live_dir(&record) {
+        *barren = Some(path.clone());
+    }
     let view = conflict::view(&record, below);
     let (main, version) = match view.main {
         Main::Nothing => (None, tombstone_version(&record)),
@@ -280,11 +298,7 @@ fn seen_by_equals(record: &PathRecord, winner: &Head) -> VersionVector {
 }
 
 /// What is missing between what is on the disk and what should be; `None`: nothing.
-pub(super) fn differs(
-    disk: Option<&OnDisk>,
-    wanted: Option<&(What, Mode, FileTime)>,
-    for_group: bool,
-) -> Option<Target> {
+pub fn differs(disk: Option<&OnDisk>, wanted: Option<&(What, Mode, FileTime)>, for_group: bool) -> Option<Target> {
     let (what, mode, mtime) = match (disk, wanted) {
         (None, None) => return None,
         (Some(_), None) => return Some(Target::Nothing),
@@ -299,8 +313,9 @@ pub(super) fn differs(
 
 #[cfg(test)]
 mod tests {
+    use super::super::index::MemoryIndex;
     use super::*;
-    use crate::base::{ContentId, Kind};
+    use crate::base::{ContentId, Kind, NodeId, Writer};
 
     #[test]
     fn for_a_group_a_mode_differs_only_beyond_what_the_group_gets() {
@@ -312,5 +327,16 @@ mod tests {
         assert_eq!(differs(Some(&disk), Some(&wanted(0o644)), true), None);
         assert!(matches!(differs(Some(&disk), Some(&wanted(0o644)), false), Some(Target::Meta { mode: 0o644, .. })));
         assert!(matches!(differs(Some(&disk), Some(&wanted(0o755)), true), Some(Target::Meta { mode: 0o755, .. })));
+    }
+
+    #[test]
+    fn what_others_put_under_the_name_of_a_copy_has_the_copied_path_planned_too() {
+        let path = |text: &str| RelPath::new(text).expect("valid");
+        let id = EntryId { writer: Writer { node: NodeId([1; 32]), incarnation: 1 }, seq: 1 };
+        let mut index = MemoryIndex::default();
+        let copy = PathRecord { copy_of: Some((path("plan"), id)), ..PathRecord::default() };
+        index.put_path(&path("plan (conflict)"), &copy).expect("memory");
+        mark(&mut index, &path("plan (conflict)")).expect("memory");
+        assert_eq!(index.needs(None, 9).expect("memory"), [path("plan"), path("plan (conflict)")]);
     }
 }

@@ -296,7 +296,7 @@ mod tests {
         let key = key(n);
         let seed = [0; 32];
         let (mesh, folder) = IDS;
-        let author = Author { mesh, folder, writer: writer(n), key: &key, heads: Vec::new(), rules, seed };
+        let author = Author { mesh, folder, writer: writer(n), key: &key, heads: Vec::new(), rules, seed, late: None };
         let seen = what.map(|what| Seen { info: info(what), what: file(what), recheck: false });
         let found = vec![Found { path: name(), seen }];
         replica::author(index, &author, &mut HlcClock::default(), 10, found).expect("memory")

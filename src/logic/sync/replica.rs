@@ -12,6 +12,7 @@ use ed25519_dalek::SigningKey;
 
 use super::conflict::{self, Main};
 use super::index::{EntryId, Head, Index, Look, OnDisk, PathRecord, Result, Walk};
+use super::own::Waiting;
 use super::reconcile;
 use super::rejudge::{self, Verdicts};
 use crate::base::time::HlcClock;
@@ -50,6 +51,8 @@ pub struct Author<'a> {
     pub rules: &'a dyn Rules,
     /// Fresh randomness for salts.
     pub seed: [u8; 32],
+    /// Changes that were made before this node could sign them; `None`: what is found was made just now.
+    pub late: Option<&'a Waiting>,
 }
 
 /// What the disk shows under one name.
@@ -375,15 +378,9 @@ fn absorb(
             }
             let what = What::Tombstone { deleted: known.what.content() };
             let base = known.version;
-            drafts.push(Draft {
-                path,
-                what,
-                mode: 0,
-                mtime: FileTime::default(),
-                time: None,
-                base,
-                disk: After::Nothing,
-            });
+            let time = author.late.map(|late| late.time(&path, None, &record, &base, now_ms));
+            let (mode, mtime) = (0, FileTime::default());
+            drafts.push(Draft { path, what, mode, mtime, time, base, disk: After::Nothing });
             Ok(())
         }
         (known, Some(seen)) => {
@@ -396,12 +393,15 @@ fn absorb(
                 return stay_local(index, &path, record, Some(seen));
             }
             let unseen_live = known.is_none() && record.is_live();
-            // A file that was here before its folder was joined counts as old as it is.
-            let time = unseen_live.then(|| Hlc { ms: seen.info.mtime.to_ms().min(now_ms), count: 0 });
             let base = match known {
                 Some(known) => known.version,
                 None if unseen_live => VersionVector::default(),
                 None => joined(record.heads.iter()),
+            };
+            // A file that was here before its folder was joined counts as old as it is.
+            let time = match unseen_live {
+                true => Some(Hlc { ms: seen.info.mtime.to_ms().min(now_ms), count: 0 }),
+                false => author.late.map(|late| late.time(&path, Some(&seen.info), &record, &base, now_ms)),
             };
             drafts.push(draft_of(path, seen, time, base));
             Ok(())

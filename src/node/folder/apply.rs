@@ -128,6 +128,7 @@ impl Apply {
         }
         self.cursor = if last_page { None } else { names.last().cloned() };
         self.dirty = !last_page || again;
+        let mut barren = None;
         for name in names {
             if self.names.contains_key(&name) || self.later.contains_key(&name) {
                 continue;
@@ -139,7 +140,7 @@ impl Apply {
                 index.put_need(&name, false)?;
                 continue;
             }
-            let actions = reconcile::plan(index, &name)?;
+            let actions = reconcile::plan_after(index, &name, &mut barren)?;
             if actions.is_empty() {
                 index.put_need(&name, false)?;
             }

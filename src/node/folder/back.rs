@@ -180,6 +180,18 @@ enum Begun {
 }
 
 impl Content {
+    /// A content that is at hand.
+    #[cfg(feature = "archive")]
+    pub(super) fn new(list: ChunkList, data: Data) -> Self {
+        Self { list, data }
+    }
+
+    /// Which it is.
+    #[cfg(feature = "archive")]
+    pub(in crate::node) fn id(&self) -> ContentId {
+        self.list.id()
+    }
+
     /// Writes it aside in the folder.
     pub(in crate::node) fn stage(self, disk: &Folder) -> Result<(Staged, ChunkList), DiskError> {
         let staged = match self.data {

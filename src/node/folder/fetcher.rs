@@ -9,10 +9,12 @@ use std::sync::Arc;
 use async_channel::{Receiver, Sender};
 use tracing::debug;
 
+use super::serve::{Listed, Server};
 use super::{FolderEvent, MayRead};
 use crate::base::{ContentId, FolderId, NodeId, RelPath};
 use crate::logic::sync::fetch::{Failure, Fetch, Want};
 use crate::logic::sync::index::IndexError;
+use crate::logic::sync::swarm::Tell;
 use crate::logic::sync::{reuse, verify};
 use crate::shell::clock;
 use crate::shell::disk::primitives::Place;
@@ -22,8 +24,9 @@ use crate::shell::disk::{DiskError, Folder};
 use crate::shell::net::link::{LinkSender, SendError};
 use crate::shell::store::Store;
 use crate::wire::chunker::chunks_of;
-use crate::wire::content::{ChunkList, ChunkRecord};
-use crate::wire::message::{Answer, ContentWant, Message, Part};
+use crate::wire::codec::Bytes;
+use crate::wire::content::ChunkList;
+use crate::wire::message::{Answer, ContentWant, Have, Message, Part};
 
 /// What the fetcher is told.
 pub(super) enum Order {
@@ -39,6 +42,8 @@ pub(super) enum Order {
     PeerDown(LinkSender),
     /// A peer answered.
     Answer(NodeId, u64, Answer),
+    /// A peer told which chunks it has of a content that it is fetching.
+    Told(NodeId, Box<Have>),
     /// Nothing is wanted any more.
     Stop,
 }
@@ -79,8 +84,12 @@ pub(super) type WrongBytes = Arc<dyn Fn(NodeId, &RelPath) + Send + Sync>;
 pub(super) struct Fetcher {
     /// The folder.
     pub(super) folder: FolderId,
+    /// This node.
+    pub(super) node: NodeId,
     /// The upper bits of request numbers.
     pub(super) slot: u16,
+    /// Serves what is here of contents that are on their way.
+    pub(super) server: Arc<Server>,
     /// Its disk.
     pub(super) disk: Arc<Folder>,
     /// Its index.
@@ -97,6 +106,7 @@ pub(super) struct Fetcher {
 
 struct Work {
     fetch: Fetch,
+    tell: Tell,
     links: BTreeMap<NodeId, LinkSender>,
     /// The newest word about a connection of each peer.
     turns: BTreeMap<NodeId, u64>,
@@ -114,16 +124,15 @@ struct Work {
 /// A large content on its way into a file.
 struct Assembly {
     partial: Partial,
-    list: Arc<ChunkList>,
-    /// Where each chunk begins, bytes.
-    offsets: Vec<u64>,
+    listed: Arc<Listed>,
 }
 
 impl Fetcher {
     /// Runs until it is told to stop.
     pub(super) fn run(self) {
         let mut work = Work {
-            fetch: Fetch::numbered_from(u64::from(self.slot) << crate::node::SLOT_SHIFT),
+            fetch: Fetch::new(self.node, u64::from(self.slot) << crate::node::SLOT_SHIFT),
+            tell: Tell::default(),
             links: BTreeMap::new(),
             turns: BTreeMap::new(),
             assemblies: BTreeMap::new(),
@@ -136,7 +145,8 @@ impl Fetcher {
         loop {
             let now = clock::boottime_ms();
             let wait_ms = if work.unsent.is_empty() {
-                work.fetch.wake_ms().map(|at| at.saturating_sub(now).max(1))
+                let wake = work.fetch.wake_ms().into_iter().chain(work.tell.wake_ms()).min();
+                wake.map(|at| at.saturating_sub(now).max(1))
             } else {
                 Some(2)
             };
@@ -186,9 +196,8 @@ impl Fetcher {
                 self.want(work, &want, arrived);
             }
             Order::Forget(content) => {
-                work.fetch.forget(content);
                 work.authors.remove(&content);
-                if let Some(Assembly { partial, .. }) = work.assemblies.remove(&content) {
+                if let Some(Assembly { partial, .. }) = self.give_up(work, content) {
                     // What cannot be removed now is removed when it is old.
                     let _ = partial.discard();
                 }
@@ -199,7 +208,13 @@ impl Fetcher {
                     return;
                 }
                 *newest = turn;
+                if work.links.get(&link.peer()).is_some_and(|used| used.id() != link.id()) {
+                    // What was asked over the link before is not answered any more once that is closed.
+                    work.unsent.retain(|(peer, _)| *peer != link.peer());
+                    work.fetch.peer_down(link.peer());
+                }
                 work.fetch.peer_up(link.peer());
+                work.tell.peer_up(link.peer());
                 work.links.insert(link.peer(), link);
             }
             Order::PeerDown(link) => {
@@ -207,9 +222,14 @@ impl Fetcher {
                     work.links.remove(&link.peer());
                     work.unsent.retain(|(peer, _)| *peer != link.peer());
                     work.fetch.peer_down(link.peer());
+                    work.tell.peer_down(link.peer());
                 }
             }
             Order::Answer(from, number, answer) => self.answered(work, from, number, answer, arrived),
+            Order::Told(by, have) => {
+                work.fetch.told(by, have.content, (have.first, &have.chunks), clock::boottime_ms());
+                work.tell.heard(by, have.content);
+            }
             Order::Stop => {}
         }
     }
@@ -277,7 +297,8 @@ impl Fetcher {
                 };
                 return self.chunk_arrived(work, number, index, &want, &chunk.into_inner(), arrived);
             }
-            (_, Answer::Absent | Answer::Busy | Answer::Refused) => Failure::Lacks,
+            (_, Answer::Absent | Answer::Refused) => Failure::Lacks,
+            (_, Answer::Busy(retry_ms)) => Failure::Busy { retry_ms },
             (_, Answer::Bytes(_) | Answer::Leaf { .. }) => Failure::Wrong,
         };
         if failure == Failure::Wrong {
@@ -303,11 +324,14 @@ impl Fetcher {
         match begun {
             Ok((partial, have)) => {
                 let missing = (0u64..).zip(&have).filter(|(_, have)| !**have).map(|(at, _)| at).collect();
-                debug!(path = %want.path, chunks = list.records.len(), "begun");
-                let offsets = offsets(&list.records);
-                let list = Arc::new(list);
-                work.fetch.listed(want.content, list.clone(), missing);
-                work.assemblies.insert(want.content, Assembly { partial, list, offsets });
+                let chunks = list.records.len() as u64;
+                debug!(path = %want.path, chunks, "begun");
+                let listed = Arc::new(Listed::new(want.content, list));
+                self.server.share(&want.path, listed.clone());
+                work.fetch.listed(want.content, listed.list.clone(), missing);
+                let here = (0u64..).zip(&have).filter(|(_, have)| **have).map(|(at, _)| at);
+                work.tell.begun(want.content, &want.path, chunks, here);
+                work.assemblies.insert(want.content, Assembly { partial, listed });
                 if work.fetch.finished(want.content).is_some() {
                     complete(work, want.content, arrived);
                 }
@@ -358,12 +382,13 @@ impl Fetcher {
         arrived: &mut Vec<Arrived>,
     ) {
         let Some(assembly) = work.assemblies.get_mut(&want.content) else { return };
-        let offset = usize::try_from(index).ok().and_then(|at| assembly.offsets.get(at).copied());
+        let offset = usize::try_from(index).ok().and_then(|at| assembly.listed.offsets.get(at).copied());
         let Some(offset) = offset else { return };
         if let Err(error) = assembly.partial.write_at(offset, bytes) {
             self.unavailable(work, want.content, error);
             return;
         }
+        work.tell.got(want.content, index);
         if work.fetch.arrived(number).is_some() {
             complete(work, want.content, arrived);
         }
@@ -371,8 +396,7 @@ impl Fetcher {
 
     /// A content cannot be written here: it is given up, and who waits for it is told.
     fn unavailable(&self, work: &mut Work, content: ContentId, error: DiskError) {
-        work.fetch.forget(content);
-        work.assemblies.remove(&content);
+        self.give_up(work, content);
         // Who is gone needs no word.
         match work.seekers.remove(&content) {
             Some(seeker) => {
@@ -384,17 +408,41 @@ impl Fetcher {
         }
     }
 
+    /// A content is fetched no more.
+    fn give_up(&self, work: &mut Work, content: ContentId) -> Option<Assembly> {
+        work.fetch.forget(content);
+        work.tell.forget(content);
+        self.server.share_no_more(content);
+        work.assemblies.remove(&content)
+    }
+
     /// Tells who seeks what nobody has.
-    fn give_up(&self, work: &mut Work) {
+    fn answer_seekers(&self, work: &mut Work) {
         let lost: Vec<ContentId> =
             work.seekers.keys().copied().filter(|sought| work.fetch.nobody_has(*sought)).collect();
         for content in lost {
-            work.fetch.forget(content);
-            work.assemblies.remove(&content);
+            self.give_up(work, content);
             work.authors.remove(&content);
             if let Some(seeker) = work.seekers.remove(&content) {
                 let _ = seeker.try_send(Reply::Nobody);
             }
+        }
+    }
+
+    /// Tells peers which chunks are here of what is on its way, if they may read it.
+    fn tell(&self, work: &mut Work) {
+        for word in work.tell.next(clock::boottime_ms()) {
+            if !(self.may_read)(word.peer, &word.path) {
+                continue;
+            }
+            let have = Have {
+                folder: self.folder,
+                path: word.path,
+                content: word.content,
+                first: word.first,
+                chunks: Bytes::new(word.chunks).expect("a window is what one message holds"),
+            };
+            work.unsent.push_back((word.peer, Message::Have(have)));
         }
     }
 
@@ -409,7 +457,10 @@ impl Fetcher {
             });
             work.unsent.push_back((request.peer, message));
         }
-        self.give_up(work);
+        self.answer_seekers(work);
+        if work.unsent.is_empty() {
+            self.tell(work);
+        }
         while let Some((peer, message)) = work.unsent.pop_front() {
             let Some(link) = work.links.get(&peer) else { continue };
             if let Err(SendError::Full(message)) = link.try_send(message) {
@@ -433,18 +484,9 @@ fn hand_over(work: &mut Work, complete: Arrived, arrived: &mut Vec<Arrived>) {
 
 fn complete(work: &mut Work, content: ContentId, arrived: &mut Vec<Arrived>) {
     work.authors.remove(&content);
-    if let Some(Assembly { partial, list, .. }) = work.assemblies.remove(&content) {
-        let list = Arc::unwrap_or_clone(list);
+    work.tell.whole(content);
+    if let Some(Assembly { partial, listed }) = work.assemblies.remove(&content) {
+        let list = ChunkList::clone(&listed.list);
         hand_over(work, Arrived { content, list, data: Data::Partial(partial) }, arrived);
     }
-}
-
-fn offsets(records: &[ChunkRecord]) -> Vec<u64> {
-    let mut end = 0;
-    let mut offsets = Vec::with_capacity(records.len());
-    for record in records {
-        offsets.push(end);
-        end += u64::from(record.bytes);
-    }
-    offsets
 }

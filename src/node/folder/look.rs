@@ -1,17 +1,21 @@
 //! The worker's local side: looks at the disk, reads contents, signs what changed.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use tracing::{debug, info, warn};
 
 use super::FolderEvent;
 use super::local::Look as Due;
+use super::unusual::{self, Met};
 use super::worker::{NOTE_TIME, TurnError, Worker};
 use crate::base::path::IGNORE_FILE;
 use crate::base::{FileInfo, Kind, RelPath};
 use crate::logic::sync::ignore::{self, Ignored};
 use crate::logic::sync::index::{Index, IndexError, Look, Walk};
+use crate::logic::sync::notices::Kind as Notice;
 use crate::logic::sync::outage;
+use crate::logic::sync::own;
 use crate::logic::sync::replica::{self, Author, Found, Seen};
 use crate::logic::sync::scan::{Candidate, Join, is_as_known};
 use crate::shell::disk::chunk::{self, ReadError};
@@ -43,17 +47,39 @@ impl Worker {
             return Ok(());
         }
         let disk = self.setup.disk.clone();
-        let candidates = self.setup.store.read(|index| {
-            let mut candidates = Vec::new();
+        for look in &looks {
+            if let Due::One(path) = look
+                && self.unusual.notices.has(Notice::Closed, path.as_bytes())
+            {
+                self.enter_again(path.clone());
+            }
+        }
+        let (candidates, met) = self.setup.store.read(|index| {
+            let (mut candidates, mut all_met) = (Vec::new(), Vec::new());
+            // What is below a directory that is gone was said with it.
+            let mut gone: Option<&RelPath> = None;
             for look in &looks {
+                let mut met = Met::default();
                 match look {
-                    Due::Below(start) => look_below(index, &disk, start, &mut candidates)?,
-                    Due::One(path) => look_at(index, &disk, path, &mut candidates)?,
+                    Due::One(path) if gone.is_some_and(|gone| path.starts_with(gone)) => {}
+                    Due::Below(start) => {
+                        look_below(index, &disk, start, &mut candidates, &mut met)?;
+                        all_met.push((start.clone(), met));
+                    }
+                    Due::One(path) if look_at(index, &disk, path, &mut candidates, &mut met)? => {
+                        gone = Some(path);
+                        all_met.push((path.clone(), met));
+                    }
+                    Due::One(_) => {}
                 }
             }
-            Ok::<_, TurnError>(candidates)
+            Ok::<_, TurnError>((candidates, all_met))
         })?;
+        met.iter().for_each(|(start, met)| self.note_met(start, met));
         let candidates = self.shared_ones(candidates)?;
+        if self.asking.is_some() {
+            return self.let_wait(&looks, &candidates);
+        }
         let mut found = Vec::new();
         for candidate in candidates {
             match candidate {
@@ -81,6 +107,33 @@ impl Worker {
                 }
             }
             self.sign(found, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// What differs is counted, and found again once it may be signed.
+    fn let_wait(&mut self, looks: &[Due], candidates: &[Candidate]) -> Result<(), TurnError> {
+        let differing = self.setup.store.read(|look| {
+            let mut differing = BTreeSet::new();
+            for candidate in candidates {
+                let (path, info) = match candidate {
+                    Candidate::Differs(path, info) => (path, Some(*info)),
+                    Candidate::Gone(path) => (path, None),
+                };
+                // One that is only to be looked at once more has not changed.
+                let known = look.path(path)?.and_then(|record| record.disk).map(|disk| disk.info);
+                if known != info && differing.len() < own::WAITING_MAX {
+                    differing.insert(path.clone());
+                }
+            }
+            Ok::<_, IndexError>(differing)
+        })?;
+        let now = clock::wall_ms();
+        for look in looks {
+            match look {
+                Due::Below(top) => self.waiting.handle_look_below(top, &differing, now),
+                Due::One(path) => self.waiting.handle_look_at(path, &differing, now),
+            }
         }
         Ok(())
     }
@@ -156,7 +209,7 @@ impl Worker {
             bytes += info.bytes;
             match chunk::read_content(&self.setup.disk, &path, &info) {
                 Ok(list) => {
-                    self.local.calm(&path);
+                    self.was_read(&path);
                     found.push(seen_file(path.clone(), info, &list));
                     lists.push((path, list));
                 }
@@ -189,7 +242,7 @@ impl Worker {
     ) -> Result<(), TurnError> {
         match read {
             Ok(list) => {
-                self.local.calm(&path);
+                self.was_read(&path);
                 let found = seen_file(path.clone(), info, &list);
                 self.sign(vec![found], vec![(path, list)])
             }
@@ -205,11 +258,16 @@ impl Worker {
         match error {
             ReadError::Changed(_) => self.local.again(path, now),
             ReadError::Gone => self.local.hint(path, true, now + 1),
-            other => {
-                self.problem(format!("cannot read {path}: {other}"));
-                warn!(folder = %self.setup.name, %path, error = %other, "cannot read a file; the other files go on");
+            ReadError::Disk(error) => {
+                self.unusual.notices.add(Notice::Unreadable, path.as_bytes(), &unusual::cause(&error));
             }
+            other => self.unusual.notices.add(Notice::Unreadable, path.as_bytes(), &other.to_string()),
         }
+    }
+
+    fn was_read(&mut self, path: &RelPath) {
+        self.local.calm(path);
+        self.unusual.notices.remove(Notice::Unreadable, path.as_bytes());
     }
 
     pub(super) fn sign(&mut self, mut found: Vec<Found>, lists: Vec<(RelPath, ChunkList)>) -> Result<(), TurnError> {
@@ -225,9 +283,12 @@ impl Worker {
                 self.apply.touch();
             }
         }
+        if self.forgot {
+            found = self.setup.store.write(true, |index| own::follow(index, found))?;
+        }
         let now = clock::wall_ms();
         let names: Vec<RelPath> = found.iter().map(|found| found.path.clone()).collect();
-        let Self { setup, rules, clock, writer, .. } = self;
+        let Self { setup, rules, clock, writer, looked, waiting, .. } = self;
         let key = setup.shared.mesh.key();
         let author = Author {
             mesh: setup.mesh_id,
@@ -237,6 +298,7 @@ impl Worker {
             heads: rules.heads().to_vec(),
             rules,
             seed: entropy::bytes(),
+            late: (!*looked).then_some(&*waiting),
         };
         let (signed, local_only) = setup.store.write(true, |index| {
             let is_local = |index: &dyn Index, name: &RelPath| {
@@ -257,6 +319,7 @@ impl Worker {
             }
             Ok::<_, IndexError>((signed, local_only))
         })?;
+        self.unusual.names_changed(clock::boottime_ms());
         if !signed.is_empty() {
             debug!(folder = %setup.name, batches = signed.len(), "signed");
             names.iter().for_each(|name| self.apply.renew(name));
@@ -285,16 +348,28 @@ fn seen_file(path: RelPath, info: FileInfo, list: &ChunkList) -> Found {
     Found { path, seen: Some(Seen { info, what, recheck }) }
 }
 
-/// Compares one name with the index.
-fn look_at(index: &dyn Look, disk: &Folder, path: &RelPath, candidates: &mut Vec<Candidate>) -> Result<(), TurnError> {
+/// Compares one name with the index. Returns whether something is there that is not shared, or no longer.
+fn look_at(
+    index: &dyn Look,
+    disk: &Folder,
+    path: &RelPath,
+    candidates: &mut Vec<Candidate>,
+    met: &mut Met,
+) -> Result<bool, TurnError> {
     let known = index.path(path)?;
     let there = match scan::info(disk, path) {
         Ok(there) => there,
         Err(error) => {
-            warn!(%path, %error, "cannot be looked at; what is known of it stays");
-            return Ok(());
+            debug!(%path, %error, "cannot be looked at; what is known of it stays");
+            let dir = path.parent().unwrap_or_default();
+            met.note(Notice::Closed, dir.as_bytes(), unusual::cause(&error));
+            return Ok(true);
         }
     };
+    if there.is_none() && scan::is_special(disk, path) {
+        met.note(Notice::Special, path.as_bytes(), "");
+    }
+    let is_gone = there.is_none();
     match there {
         Some(info) if known.as_ref().is_some_and(|known| is_as_known(known, &info)) => {}
         Some(info) => candidates.push(Candidate::Differs(path.clone(), info)),
@@ -307,7 +382,7 @@ fn look_at(index: &dyn Look, disk: &Folder, path: &RelPath, candidates: &mut Vec
         })?,
         None => {}
     }
-    Ok(())
+    Ok(is_gone)
 }
 
 /// Walks a directory and the index side by side.
@@ -316,18 +391,35 @@ fn look_below(
     disk: &Folder,
     start: &RelPath,
     candidates: &mut Vec<Candidate>,
+    met: &mut Met,
 ) -> Result<(), TurnError> {
     let mut join = Join::new(index, start.clone())?;
     let mut failed: Option<TurnError> = None;
+    let mut last = RelPath::root();
     let _ = scan::scan(disk, start, &mut |seen| {
         let step = match seen {
-            scan::Seen::Entry { path, info } => join.saw(&path, &info, candidates),
+            scan::Seen::Entry { path, info } => {
+                last.clone_from(&path);
+                join.saw(&path, &info, candidates)
+            }
             scan::Seen::Unreadable { path, error } => {
-                warn!(%path, %error, "cannot be looked into; what is known of it stays");
+                debug!(%path, %error, "cannot be looked into; what is known of it stays");
+                // A directory that cannot be listed was seen itself; what cannot be seen lies in one that cannot be entered.
+                let dir = if path == last { path.clone() } else { path.parent().unwrap_or_default() };
+                met.note(Notice::Closed, dir.as_bytes(), unusual::cause(&error));
                 join.unreadable(&path, candidates)
             }
-            other => {
-                debug!(?other, "not shared");
+            scan::Seen::BadName { dir, name, error } => {
+                let dir = if dir.is_root() { Vec::new() } else { [dir.as_bytes(), b"/"].concat() };
+                met.note(Notice::Unnamable, &[&dir[..], &name].concat(), error);
+                Ok(())
+            }
+            scan::Seen::Special { path } => {
+                met.note(Notice::Special, path.as_bytes(), "");
+                Ok(())
+            }
+            scan::Seen::OtherFilesystem { path } => {
+                met.note(Notice::Special, path.as_bytes(), "another disk is mounted there");
                 Ok(())
             }
         };

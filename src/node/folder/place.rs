@@ -2,22 +2,25 @@
 
 use std::ops::ControlFlow;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::apply::{Wanted, author_of};
 use super::fetcher::{Arrived, Data, Order};
+use super::unusual;
 use super::worker::{TurnError, Worker};
+use crate::base::path::escape;
 use crate::base::{ContentId, FileInfo, Kind, NodeId, RelPath};
 use crate::logic::sync::fetch::Want;
 use crate::logic::sync::ignore;
 use crate::logic::sync::index::IndexError;
+use crate::logic::sync::notices::Kind as Notice;
 use crate::logic::sync::reconcile::{self, Action, Target};
 use crate::shell::clock;
 use crate::shell::disk::chunk;
 use crate::shell::disk::commit::{self, CommitOrder, Outcome, Put};
 use crate::shell::disk::stage::{self, Partial, Staged};
 use crate::shell::disk::versions::Sought;
-use crate::shell::disk::{DiskError, Folder, scan};
+use crate::shell::disk::{DiskError, Folder, scan, twins};
 use crate::wire::api::{Change, Event, PathText};
 use crate::wire::batch::What;
 use crate::wire::chunker::chunks_of;
@@ -197,6 +200,15 @@ impl Worker {
             if self.is_paused(now) {
                 break;
             }
+            // On a disk that takes its name for another's it would go under the other's name, or into the other directory.
+            if action.expected.is_none()
+                && let Ok(Some(twin)) = twins::of(&disk, &action.name)
+            {
+                let why = format!("this disk takes it for {}", escape(&twin));
+                self.cannot_place(Notice::Twin, &action.name, &why);
+                self.apply.failed(action.name, now);
+                continue;
+            }
             let (file, list) = match source.map(|(source, list)| (stage(&disk, source), list)) {
                 None => (None, None),
                 Some((Ok(staged), list)) => (Some(staged), Some(list)),
@@ -227,9 +239,11 @@ impl Worker {
             Ok::<_, IndexError>(())
         })?;
         self.apply.touch();
+        self.unusual.names_changed(now);
         for ((action, _), outcome) in done.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Done { info } => {
+                    self.was_placed(&action.name);
                     if ignore::is_the_file(&action.name) {
                         self.renew_ignored()?;
                     }
@@ -260,10 +274,8 @@ impl Worker {
         if matches!(error, DiskError::Full { .. }) {
             return self.pause(error, now);
         }
-        warn!(folder = %self.setup.name, name = %action.name, %error, "cannot be placed; tried again by itself");
         // Without the name of the file written aside, which is another one at each try.
-        let why = if error.is_full() { "the disk is full".to_owned() } else { error.cause().to_string() };
-        self.problem(format!("cannot write {}: {why}", action.name));
+        self.cannot_place(Notice::Unwritable, &action.name, &unusual::cause(error));
         self.apply.failed(action.name.clone(), now);
     }
 

@@ -38,7 +38,9 @@ impl Worker {
     /// Makes changes, signs them, and says which were not made; in the order of `changes`.
     pub(super) fn make(&mut self, changes: Vec<Change>) -> Result<Vec<Result<(), NotMade>>, TurnError> {
         let refuse = |count: usize, why: String| Ok(vec![Err(NotMade::For(why)); count]);
-        if !self.complete || !self.looked {
+        // What may not be signed yet is made all the same, and waits like what users change.
+        let waits = self.asking.is_some();
+        if !self.complete || !(self.looked || waits) {
             return refuse(changes.len(), "the folder is still being looked through after the start".into());
         }
         let disk = self.setup.disk.clone();
@@ -65,6 +67,10 @@ impl Worker {
         let now = clock::boottime_ms();
         for ((path, what, list), outcome) in made.into_iter().zip(outcomes) {
             results.push(match outcome {
+                Outcome::Done { .. } if waits => {
+                    self.local.hint(path, true, now);
+                    Ok(())
+                }
                 Outcome::Done { info } => {
                     lists.extend(list.map(|list| (path.clone(), list)));
                     let seen = info.zip(what).map(|(info, what)| Seen { info, what, recheck: false });

@@ -3,8 +3,8 @@
 
 use tracing::{debug, info, warn};
 
-use super::worker::{NOTE_INCARNATION, TurnError, Worker};
-use crate::base::{Level, NodeId, RelPath, Writer};
+use super::worker::{TurnError, Worker};
+use crate::base::{Level, NodeId, RelPath};
 use crate::logic::policy::{PlanRefused, plan_fork};
 use crate::logic::retention::NEEDED_MS;
 use crate::logic::sync::index::{EntryId, Index, IndexError};
@@ -12,7 +12,7 @@ use crate::logic::sync::local_only;
 use crate::logic::sync::rejudge::{self, Rejudged};
 use crate::logic::sync::replica::Rules;
 use crate::node::mesh::MeshError;
-use crate::shell::{clock, entropy};
+use crate::shell::clock;
 use crate::wire::batch::Batch;
 use crate::wire::codec::List;
 use crate::wire::message::{EntryWant, Frontiers, Message};
@@ -73,9 +73,8 @@ impl Worker {
         if !self.rules.is_forked(self.writer) {
             return Ok(());
         }
-        let incarnation = entropy::u64();
-        self.setup.store.write(true, |index| index.put_note(NOTE_INCARNATION, &incarnation.to_be_bytes()))?;
-        self.writer = Writer { node: self.writer.node, incarnation };
+        let store = self.setup.store.clone();
+        store.write(true, |index| self.begin_anew(index))?;
         warn!(folder = %self.setup.name, "this node has signed two histories: it goes on under a new incarnation");
         Ok(())
     }
@@ -125,6 +124,9 @@ impl Worker {
 
     /// Signs the proofs of forks that this turn found.
     pub(super) fn sign_forks(&mut self) {
+        if !self.setup.shared.mesh.is_settled() {
+            return;
+        }
         for fork in std::mem::take(&mut self.forks) {
             let me = self.writer.node;
             let signed = self.setup.shared.mesh.sign(|policy| {

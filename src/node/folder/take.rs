@@ -7,6 +7,7 @@ use tracing::warn;
 use super::worker::{TurnError, Worker};
 use crate::base::{NodeId, RelPath};
 use crate::logic::sync::index::{EntryId, Index, IndexError};
+use crate::logic::sync::own;
 use crate::logic::sync::replica::{self, Received, Reject};
 use crate::node::audit::Refusal;
 use crate::node::mesh::FolderVerdicts;
@@ -88,6 +89,7 @@ impl Worker {
         self.peers.showed(from, Frontier { writer: header.writer, seq: header.last(), batch: batch.hash() });
         let time = batch.header().time;
         let ids = (self.setup.mesh_id, self.setup.folder);
+        let reached = index.frontier(header.writer)?;
         match replica::receive(index, ids, verdicts, &batch, entries, &push.holes) {
             Ok(Received::Taken(_)) => {
                 // Mostly there is none, and nothing has to be looked up.
@@ -97,6 +99,9 @@ impl Worker {
                     }
                 }
                 self.clock.observe(time, clock::wall_ms());
+                if own::has_forgotten(self.writer, header.writer, reached, index.frontier(header.writer)?) {
+                    self.forget(index)?;
+                }
                 if let Some(arrival) = index.arrival_count()?.checked_sub(1) {
                     self.peers.arrived(arrival, clock::boottime_ms());
                 }

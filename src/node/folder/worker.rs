@@ -17,13 +17,16 @@ use super::local::Local;
 use super::parked::Parked;
 use super::peers::{self, Peers};
 use super::rules::NOTE_COMPLETE;
+use super::unusual::{self, Unusual};
 use super::{FolderEvent, Said, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
 use crate::logic::sync::guard::Guard;
 use crate::logic::sync::ignore::Ignored;
 use crate::logic::sync::index::{Index, IndexError, Look, Totals};
+use crate::logic::sync::notices::Kind;
 use crate::logic::sync::outage;
+use crate::logic::sync::own::{Asking, Waiting};
 use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
 use crate::node::mesh::FolderRules;
@@ -73,8 +76,16 @@ pub(super) struct Worker {
     pub(super) looked: bool,
     /// The machine went down under the node, and what it announced since this time may not have reached its disk.
     pub(super) outage_ms: Option<u64>,
-    /// How far a peer with history said that it reaches.
-    pub(super) history: Option<Vec<Frontier>>,
+    /// Nothing is signed before peers have said how far the logs reach; `None`: they did.
+    pub(super) asking: Option<Asking>,
+    /// Part of the own log was forgotten, and the disk was not looked at since.
+    pub(super) forgot: bool,
+    /// Until when what peers passed over is awaited: see `forgot`.
+    pub(super) recall_ms: Option<u64>,
+    /// The arrival number of the first batch that came since the start.
+    pub(super) first_arrival: u64,
+    /// What was found and is not signed yet.
+    pub(super) waiting: Waiting,
     pub(super) clock: HlcClock,
     pub(super) rules: FolderRules,
     pub(super) local: Local,
@@ -99,6 +110,8 @@ pub(super) struct Worker {
     pub(super) removals_since_ms: Option<u64>,
     /// What is not shared.
     pub(super) ignored: Ignored,
+    /// What is unusual about names.
+    pub(super) unusual: Unusual,
     /// The disk is full: nothing is placed before this time.
     pub(super) pause_until_ms: Option<u64>,
     /// When a batch was last taken.
@@ -126,13 +139,14 @@ impl Worker {
         orders: Sender<Order>,
         status: Arc<Mutex<Status>>,
     ) -> Result<Self, IndexError> {
-        let (incarnation, complete, time, outage) = setup.store.write(true, |index| {
-            let incarnation = match index.note(NOTE_INCARNATION)?.and_then(|n| n.try_into().ok()) {
-                Some(bytes) => u64::from_be_bytes(bytes),
+        let first_arrival = setup.store.read(|look| look.arrival_count())?;
+        let (incarnation, is_new, complete, time, outage) = setup.store.write(true, |index| {
+            let (incarnation, is_new) = match index.note(NOTE_INCARNATION)?.and_then(|n| n.try_into().ok()) {
+                Some(bytes) => (u64::from_be_bytes(bytes), false),
                 None => {
                     let fresh = entropy::u64();
                     index.put_note(NOTE_INCARNATION, &fresh.to_be_bytes())?;
-                    fresh
+                    (fresh, true)
                 }
             };
             let time = index.note(NOTE_TIME)?.and_then(|n| n.try_into().ok()).map_or(0, u64::from_be_bytes);
@@ -141,7 +155,7 @@ impl Worker {
             }
             let boot = index.note(NOTE_BOOT)?.filter(|boot| !boot.is_empty());
             let outage = boot.is_some_and(|boot| clock::boot_id().is_some_and(|now| now.as_bytes() != boot));
-            Ok::<_, IndexError>((incarnation, index.note(NOTE_COMPLETE)?.is_some(), time, outage))
+            Ok::<_, IndexError>((incarnation, is_new, index.note(NOTE_COMPLETE)?.is_some(), time, outage))
         })?;
         let rules = setup.shared.mesh.rules(setup.folder);
         let (hinted, hints) = async_channel::bounded(4096);
@@ -153,6 +167,7 @@ impl Worker {
             }
         };
         let writer = Writer { node: setup.shared.mesh.node(), incarnation };
+        let begins = setup.begins;
         let mut local = Local::default();
         local.look_below(RelPath::root());
         let limits = setup.shared.config.guard.limits();
@@ -166,7 +181,11 @@ impl Worker {
             complete,
             looked: false,
             outage_ms: outage.then(|| time.saturating_sub(outage::UNFLUSHED_MS_MAX)),
-            history: None,
+            asking: (!begins).then(|| Asking::new(is_new)),
+            forgot: false,
+            recall_ms: None,
+            first_arrival,
+            waiting: Waiting::default(),
             clock: HlcClock::starting_after(Hlc { ms: time, count: 0 }),
             rules,
             local,
@@ -184,6 +203,7 @@ impl Worker {
             removals_ms: None,
             removals_since_ms: None,
             ignored: Ignored::default(),
+            unusual: Unusual::default(),
             pause_until_ms: None,
             took_ms: 0,
             guard,
@@ -301,8 +321,11 @@ impl Worker {
             Some(until) => (Some(until), None),
             None => (if self.looked { self.apply.wake_ms() } else { None }, ready),
         };
-        [local, plan, self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan]
+        let asking = self.asking.as_ref().and_then(|asking| asking.wake_ms(now));
+        let unusual = if self.looked { self.unusual.wake_ms(now) } else { None };
+        [local, plan, unusual, self.peers.wake_ms(now), self.parked.wake_ms(), unsent, ready, report, scan, asking]
             .into_iter()
+            .chain([self.recall_ms.filter(|at| *at > now)])
             .chain([self.removals_ms.filter(|_| self.pause_until_ms.is_none())])
             .flatten()
             .min()
@@ -314,6 +337,9 @@ impl Worker {
                 if !self.peers.up(link.clone(), turn) {
                     return Ok(());
                 }
+                if let Some(asking) = &mut self.asking {
+                    asking.handle_up(link.peer(), clock::boottime_ms());
+                }
                 let frontiers = self.setup.store.read(|look| look.frontiers())?;
                 // A queue that is full at its start belongs to a link that is going down.
                 let _ = link.try_send(Message::Subscribe(Subscribe { folder: self.setup.folder, receives: true }));
@@ -322,6 +348,9 @@ impl Worker {
             }
             FolderEvent::PeerDown(link) => {
                 self.peers.down(&link);
+                if let Some(asking) = self.asking.as_mut().filter(|_| self.peers.get_mut(link.peer()).is_none()) {
+                    asking.handle_down(link.peer());
+                }
             }
             FolderEvent::Said(link, Said::Begin) => self.peers.begun(link.peer()),
             FolderEvent::Said(link, Said::Frontiers(said)) => {
@@ -333,8 +362,8 @@ impl Worker {
                     let _ = link.try_send(Message::Frontiers(self.say(frontiers)));
                 }
                 self.ask_other_histories(from, &said)?;
-                if said.complete && self.history.is_none() {
-                    self.history = Some(said.frontiers.into_vec());
+                if let Some(asking) = &mut self.asking {
+                    asking.handle_word(from, said.complete, &said.frontiers);
                 }
             }
             FolderEvent::Said(link, Said::Applied(said)) => {
@@ -362,7 +391,7 @@ impl Worker {
                         continue;
                     }
                     if let Some(error) = &error {
-                        self.problem(format!("cannot receive {name}: {error}"));
+                        self.cannot_place(Kind::Unwritable, &name, &unusual::cause(error));
                     }
                     self.apply.failed(name, now);
                 }
@@ -411,13 +440,13 @@ impl Worker {
         self.rules.refresh();
         self.take(pushes)?;
         self.sign_forks();
-        self.find_history()?;
+        self.find_history(now)?;
         if self.complete {
             self.look(now)?;
         }
         // What is here already is taken over before anything is fetched.
         if !self.looked {
-            if !self.complete || !self.local.is_idle() {
+            if !self.complete || self.asking.is_some() || !self.local.is_idle() {
                 return self.finish_turn();
             }
             // From now on a file that equals a deleted one was put back by a user.
@@ -426,9 +455,12 @@ impl Worker {
                 index.put_note(replica::SCANNED_NOTE, &[1])?;
                 index.put_note(NOTE_BOOT, boot.as_bytes())
             })?;
-            (self.looked, self.outage_ms) = (true, None);
+            (self.looked, self.outage_ms, self.forgot) = (true, None, false);
+            self.waiting = Waiting::default();
             self.prune();
         }
+        self.retry_unread(now);
+        self.find_clashes(now)?;
         if self.is_paused(now) {
             return self.finish_turn();
         }
@@ -451,6 +483,11 @@ impl Worker {
     /// How long until the next look at everything: what is not watched is found by looking.
     fn scan_interval(&self) -> u64 {
         if self.is_watched() { self.setup.scan_ms } else { self.setup.scan_ms.min(UNWATCHED_SCAN_MS) }
+    }
+
+    /// Watches a directory that could not be watched; returns whether a look into it follows.
+    pub(super) fn watch_again(&self, dir: &RelPath) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.again(dir.clone()))
     }
 
     fn is_watched(&self) -> bool {
@@ -546,24 +583,7 @@ impl Worker {
         Ok(())
     }
 
-    // ---- history, waiting, state -------------------------------------------------------------------------------
-
-    /// A node without history signs nothing before it has merged the index of one who has it, or is the only one.
-    fn find_history(&mut self) -> Result<(), TurnError> {
-        if self.complete {
-            return Ok(());
-        }
-        let ours = self.setup.store.read(|look| look.frontiers())?;
-        let has = |theirs: &Frontier| ours.iter().any(|f| f.writer == theirs.writer && f.seq >= theirs.seq);
-        let merged = self.history.as_ref().is_some_and(|theirs| theirs.iter().all(has));
-        if merged || self.setup.shared.mesh.is_alone(self.setup.folder) {
-            self.complete = true;
-            self.report_due = true;
-            self.setup.store.write(true, |index| index.put_note(NOTE_COMPLETE, &[1]))?;
-            self.local.look_below(RelPath::root());
-        }
-        Ok(())
-    }
+    // ---- waiting, state -------------------------------------------------------------------------------
 
     fn answer_waiters(&mut self) -> Result<(), TurnError> {
         if self.waiters.is_empty() {
@@ -578,7 +598,8 @@ impl Worker {
             && !self.report_due;
         let (needs, ours) =
             self.setup.store.read(|look| Ok::<_, IndexError>((look.need_count()?, look.frontiers()?)))?;
-        if quiet && needs == 0 && self.peers.in_step(&ours, &|log| self.rules.common(log)) {
+        let in_step = quiet && needs == 0 && self.peers.in_step(&ours, &|log| self.rules.common(log));
+        if in_step || (self.is_cut_off() && self.local.is_idle()) {
             for waiter in self.waiters.drain(..) {
                 // Who waits no more needs no answer.
                 let _ = waiter.try_send(());
@@ -612,7 +633,7 @@ impl Worker {
             .setup
             .store
             .read(|look| Ok::<_, IndexError>((look.totals()?, needed(look)?, look.local_only_count()?)))?;
-        let state = if self.pause_until_ms.is_some() {
+        let state = if self.pause_until_ms.is_some() || (self.all_wait(need.files) && self.ready.is_empty()) {
             State::Held
         } else if need.files > 0 || !self.ready.is_empty() {
             State::Syncing
@@ -623,6 +644,7 @@ impl Worker {
         } else {
             State::Idle
         };
+        let told = self.tell_unusual(need.files);
         let mut status = lock(&self.status);
         let changed = status.state != state;
         if state == State::Idle
@@ -633,7 +655,10 @@ impl Worker {
         }
         let bursts = self.guard.bursts().map(|(node, burst)| (node, burst.clone())).collect();
         let problem = status.problem.take();
-        *status = Status { state, local, need, local_only, bursts, watched: self.is_watched(), problem };
+        let waiting = if self.looked { 0 } else { self.waiting.count() };
+        let notices = told.unwrap_or_else(|| std::mem::take(&mut status.notices));
+        *status =
+            Status { state, local, need, local_only, waiting, bursts, watched: self.is_watched(), problem, notices };
         drop(status);
         if changed {
             self.setup.shared.tell(Event::Folder {

@@ -11,7 +11,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use super::primitives::{Look, Place, leads_out};
-use super::{DiskError, Folder};
+use super::{DiskError, Folder, twins};
 use crate::base::path::{PathError, is_reserved};
 use crate::base::{FileInfo, Kind, RelPath};
 
@@ -154,8 +154,19 @@ fn name_of<'n>(names: &'n [u8], item: &Item) -> &'n [u8] {
 
 /// What is at one path. `None` if nothing is, if something above it is no directory (a symbolic link neither), or if
 /// it is nothing that can be shared: a socket, pipe, device or another file system.
+///
+/// On a disk that folds names it must have this very name, not that of a twin.
 pub fn info(folder: &Folder, path: &RelPath) -> Result<Option<FileInfo>, DiskError> {
-    look(folder, &Place::shared(path))
+    let found = look(folder, &Place::shared(path))?;
+    if found.is_some() && twins::of(folder, path)?.is_some() {
+        return Ok(None);
+    }
+    Ok(found)
+}
+
+/// Whether something is there that cannot be shared: a socket, pipe, device or another file system.
+pub fn is_special(folder: &Folder, path: &RelPath) -> bool {
+    matches!(folder.disk.look(&Place::shared(path)), Ok(Look::Special | Look::Foreign))
 }
 
 pub(super) fn look(folder: &Folder, place: &Place) -> Result<Option<FileInfo>, DiskError> {
@@ -280,7 +291,7 @@ mod tests {
     #[test]
     fn a_tree_deeper_than_any_path_is_reported_and_not_entered() {
         let dir = tempfile::tempdir().expect("a directory");
-        let deep = dir.path().join(vec!["d"; 258].join("/"));
+        let deep = dir.path().join(vec!["d"; 514].join("/"));
         std::fs::create_dir_all(deep).expect("made");
         let folder = Folder::open(dir.path()).expect("opens");
 
@@ -293,7 +304,7 @@ mod tests {
             }
             ControlFlow::Continue(())
         });
-        assert_eq!(entries, 256);
+        assert_eq!(entries, 512);
         assert_eq!(bad, [PathError::TooDeep]);
     }
 

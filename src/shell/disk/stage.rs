@@ -365,7 +365,8 @@ pub fn partials(folder: &Folder) -> Result<Vec<ContentId>, DiskError> {
     Ok(found)
 }
 
-fn part(content: ContentId) -> Place {
+/// Where a large content lies while it comes.
+pub fn part(content: ContentId) -> Place {
     tmp().below([content.to_hex().as_bytes(), PART].concat())
 }
 

@@ -153,8 +153,7 @@ fn prune_dir(
 
 /// Bytes of the file system that holds a folder; `None` where the system does not say.
 pub fn capacity(folder: &Folder) -> Option<u64> {
-    let found = rustix::fs::statvfs(folder.path()).ok()?;
-    found.f_blocks.checked_mul(found.f_frsize).filter(|bytes| *bytes > 0)
+    super::room(folder.path()).map(|(_, total)| total).filter(|bytes| *bytes > 0)
 }
 
 /// A kept version.

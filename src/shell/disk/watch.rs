@@ -79,17 +79,28 @@ impl Watch {
         let receiver = Receiver { root: root.clone(), hints: hints.clone(), shared: shared.clone() };
         let config = Config::default().with_follow_symlinks(false);
         let mut watcher = INotifyWatcher::new(move |event| receiver.handle_event(event), config).map_err(fail)?;
-        watcher.watch(&root, RecursiveMode::Recursive).map_err(fail)?;
+        watch_below(&mut watcher, &root).map_err(fail)?;
         let own = root.join(std::ffi::OsStr::from_bytes(RESERVED));
         // Not there yet, or not watched: both are as well.
         let _ = watcher.unwatch(&own);
-        let deliverer = Deliverer { watcher, own, hints, shared: shared.clone() };
+        let deliverer = Deliverer { watcher, root, own, hints, shared: shared.clone() };
         std::thread::Builder::new()
             .name("watch".into())
             .stack_size(128 * 1024)
             .spawn(move || deliverer.run())
             .map_err(|e| fail(e.into()))?;
         Ok(Self { shared })
+    }
+
+    /// Watches a directory again that could not be watched, and hints it with all below it; false where it is not done.
+    pub fn again(&self, dir: RelPath) -> bool {
+        let mut state = self.shared.lock();
+        if state.stopped || state.again.len() >= DIRS_MAX {
+            return false;
+        }
+        state.again.insert(dir);
+        self.shared.wake.notify_all();
+        true
     }
 
     /// Whether the limit on watches was reached since the start: changes may go unnoticed, scan more often.
@@ -103,6 +114,30 @@ impl Drop for Watch {
         self.shared.lock().stopped = true;
         self.shared.wake.notify_all();
     }
+}
+
+/// Watches a directory and all below it but those that this user may not read: these are left out, not their neighbours.
+fn watch_below(watcher: &mut INotifyWatcher, dir: &Path) -> notify::Result<()> {
+    // The crate stops at the first directory that it may not watch. What it watched until then stays watched, so that
+    // the rest is done directory by directory: in one that is closed itself nothing can be.
+    let mut todo = vec![dir.to_path_buf()];
+    while let Some(dir) = todo.pop() {
+        match watcher.watch(&dir, RecursiveMode::Recursive) {
+            Err(error) if is_closed(&error) => {
+                let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+                let is_dir = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+                todo.extend(entries.flatten().filter(is_dir).map(|entry| entry.path()));
+            }
+            // Gone since it was listed.
+            Err(error) if matches!(error.kind, ErrorKind::PathNotFound) && !todo.is_empty() => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn is_closed(error: &notify::Error) -> bool {
+    matches!(&error.kind, ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// Too many watchers, which the kernel tells by another error than too many watches.
@@ -120,6 +155,8 @@ struct Shared {
 struct State {
     /// Directories that appeared, to be hinted once they are watched.
     dirs: BTreeSet<RelPath>,
+    /// Directories that could not be watched, to be watched and hinted.
+    again: BTreeSet<RelPath>,
     /// Something was missed: the root must be hinted.
     lost: bool,
     /// The last path hinted as unsettled, while nobody else sends: it need not be queued twice in a row.
@@ -222,6 +259,7 @@ impl Receiver {
 /// The end that may wait: it sends what the receiver could not.
 struct Deliverer {
     watcher: INotifyWatcher,
+    root: PathBuf,
     own: PathBuf,
     hints: Sender<Hint>,
     shared: Arc<Shared>,
@@ -232,8 +270,14 @@ impl Deliverer {
         while let Some(rescans) = self.next() {
             // `notify` watches new directories when it has told of all events it read, and takes calls after that: when
             // this one returns, all that were told of are watched.
+            let again = std::mem::take(&mut self.shared.lock().again);
+            for dir in &again {
+                let full = self.root.join(std::ffi::OsStr::from_bytes(dir.as_bytes()));
+                // What cannot be watched still is tried again by whoever asked.
+                let _ = watch_below(&mut self.watcher, &full);
+            }
             let _ = self.watcher.unwatch(&self.own);
-            for path in rescans {
+            for path in rescans.into_iter().chain(again) {
                 if self.hints.send_blocking(Hint::Rescan(path)).is_err() || self.shared.lock().stopped {
                     return;
                 }
@@ -248,7 +292,7 @@ impl Deliverer {
     /// again, and so is told after this.
     fn next(&self) -> Option<Vec<RelPath>> {
         let mut state = self.shared.lock();
-        while !state.stopped && !state.lost && state.dirs.is_empty() {
+        while !state.stopped && !state.lost && state.dirs.is_empty() && state.again.is_empty() {
             state = self.shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.stopped {

@@ -3,7 +3,8 @@
 //! Rules:
 //! 1. a dialler shows who it is only to a listener whose key is that of a member, and of the expected one if any;
 //! 2. every dial ends within a bounded time;
-//! 3. a listener that closes at the proof may have been away while the key changed: the older keys are tried as well.
+//! 3. through a relay the same is done inside a connection that the relay has joined;
+//! 4. a listener that closes at the proof may have been away while the key changed: the older keys are tried as well.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,12 +16,14 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 
 use super::link::{Link, LinkError};
 use super::pair::PairStream;
+use super::relay::{ANSWER_MS_MAX, RelayStream, Tunnel};
 use super::socket::Socket;
 use super::{IsMember, KeyRing, random, tls};
 use crate::base::{DiscoveryKey, NodeId};
 use crate::shell::rt::{self, Elapsed, TcpStream};
-use crate::wire::hello::{self, ALPN_LINK, ALPN_PAIR, ANSWER_BYTES, CHALLENGE_BYTES};
+use crate::wire::hello::{self, ALPN_LINK, ALPN_PAIR, ALPN_RELAY, ANSWER_BYTES, CHALLENGE_BYTES};
 use crate::wire::message::{Hello, Purpose};
+use crate::wire::relay::{Answer, Ask, Meeting, Message};
 
 /// Time for TCP to connect. A LAN answers in milliseconds; a machine that just woke may need a second.
 const CONNECT_MS_MAX: u64 = 3_000;
@@ -62,6 +65,14 @@ pub enum DialError {
         addr: SocketAddr,
         /// Why.
         source: LinkError,
+    },
+    /// A relay was reached, and there is no way through it.
+    #[error("no way through {}: {}", relay.short(), answered(*answer))]
+    Relay {
+        /// Which.
+        relay: NodeId,
+        /// Why.
+        answer: Answer,
     },
     /// This node has no mesh, so there is no key to prove.
     #[error("this node belongs to no mesh yet")]
@@ -109,21 +120,97 @@ impl Dialler {
         expected: Option<NodeId>,
         purpose: Purpose,
     ) -> Result<Link, DialError> {
+        let socket = connect(addr).await?;
+        let talk = self.greet(key, socket, expected, purpose);
+        within(HANDSHAKE_MS_MAX, addr, talk).await
+    }
+
+    /// Makes a link with `to` through `relay`, which listens at `addr`.
+    pub async fn dial_through(
+        &self,
+        addr: SocketAddr,
+        relay: NodeId,
+        to: NodeId,
+        purpose: Purpose,
+    ) -> Result<Link, DialError> {
+        let (key, stream) = self.reach(addr, relay).await?;
+        let Tunnel(socket) = joined(addr, stream, Message::Ask(Ask { to, purpose })).await?;
+        within(HANDSHAKE_MS_MAX, addr, self.greet(&key, socket, Some(to), purpose)).await
+    }
+
+    /// Comes to a meeting to which `relay` has called; the other end dials inside of what comes back.
+    pub async fn meet(&self, addr: SocketAddr, relay: NodeId, meeting: Meeting) -> Result<Tunnel, DialError> {
+        let (_, stream) = self.reach(addr, relay).await?;
+        joined(addr, stream, Message::Meet(meeting)).await
+    }
+
+    /// Connects to a relay; says under which of the discovery keys that worked.
+    async fn reach(&self, addr: SocketAddr, relay: NodeId) -> Result<(DiscoveryKey, RelayStream), DialError> {
+        let mut last = DialError::NoMesh;
+        for key in self.ring.all().into_iter().take(TRIES_MAX) {
+            let mut socket = connect(addr).await?;
+            let talk = async {
+                prove(&mut socket, |challenge| hello::answer(&key, challenge, &random())).await?;
+                tls::connect(socket, &self.key, ALPN_RELAY, self.accept(Some(relay))).await
+            };
+            let handshake = |source| DialError::Handshake { addr, source };
+            match within(HANDSHAKE_MS_MAX, addr, async { talk.await.map_err(handshake) }).await {
+                Ok(secured) => return Ok((key, RelayStream::new(secured))),
+                Err(DialError::Handshake { source, .. }) if shut_the_door(&source) => last = handshake(source),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    fn accept(&self, expected: Option<NodeId>) -> tls::Accept {
         let own = NodeId(self.key.verifying_key().to_bytes());
         let is_member = self.is_member.clone();
-        let accept: tls::Accept =
-            Arc::new(move |node| node != own && expected.is_none_or(|e| e == node) && is_member(node));
-        let mut socket = connect(addr).await?;
+        Arc::new(move |node| node != own && expected.is_none_or(|e| e == node) && is_member(node))
+    }
+
+    /// Proof, TLS, hello.
+    async fn greet(
+        &self,
+        key: &DiscoveryKey,
+        mut socket: Socket,
+        expected: Option<NodeId>,
+        purpose: Purpose,
+    ) -> Result<Link, DialError> {
+        let addr = socket.remote();
         let handshake = |source| DialError::Handshake { addr, source };
-        let talk = async {
-            prove(&mut socket, |challenge| hello::answer(key, challenge, &random())).await.map_err(handshake)?;
-            let secured = tls::connect(socket, &self.key, ALPN_LINK, accept).await.map_err(handshake)?;
-            let hello = Hello { purpose, ..self.hello.clone() };
-            Link::greet(secured, &hello, true).await.map_err(|source| DialError::Link { addr, source })
-        };
-        rt::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), talk)
-            .await
-            .map_err(|Elapsed| DialError::Elapsed { addr })?
+        prove(&mut socket, |challenge| hello::answer(key, challenge, &random())).await.map_err(handshake)?;
+        let accept = self.accept(expected);
+        let secured = tls::connect(socket, &self.key, ALPN_LINK, accept).await.map_err(handshake)?;
+        let hello = Hello { purpose, ..self.hello.clone() };
+        Link::greet(secured, &hello, true).await.map_err(|source| DialError::Link { addr, source })
+    }
+}
+
+/// Says `message` to a relay and waits until it has joined both ends.
+async fn joined(addr: SocketAddr, stream: RelayStream, message: Message) -> Result<Tunnel, DialError> {
+    let relay = stream.peer;
+    let talk = async {
+        let answer = stream.joined(message).await.map_err(|source| DialError::Handshake { addr, source })?;
+        answer.map_err(|answer| DialError::Relay { relay, answer })
+    };
+    within(ANSWER_MS_MAX, addr, talk).await
+}
+
+async fn within<T>(
+    ms: u64,
+    addr: SocketAddr,
+    talk: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
+    rt::timeout(Duration::from_millis(ms), talk).await.unwrap_or_else(|Elapsed| Err(DialError::Elapsed { addr }))
+}
+
+fn answered(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Joined => "it said so twice",
+        Answer::Busy(_) => "it has too much to do",
+        Answer::Away => "that member is not connected there",
+        Answer::Refused => "it relays nothing between these two",
     }
 }
 

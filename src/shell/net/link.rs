@@ -22,6 +22,7 @@ use event_listener::Event as Signal;
 use futures_lite::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
 use futures_rustls::TlsStream;
 
+use super::ear::Ear;
 use super::frames::{FrameError, FrameReader};
 use super::socket::{Breaker, Socket};
 use super::tls::Secured;
@@ -30,6 +31,7 @@ pub use crate::logic::peering::LinkId;
 use crate::shell::rt;
 use crate::wire::codec::DecodeError;
 use crate::wire::frame::Frame;
+use crate::wire::heartbeat::Heartbeat;
 use crate::wire::message::{Bye, FRAME_BYTES_MAX, Hello, Message, Purpose};
 
 /// Small frames are gathered up to this many bytes before they are written: one system call for a burst.
@@ -204,12 +206,15 @@ pub struct Link {
     pub hello: Hello,
     /// Where it is; an IPv6 scope is kept.
     pub remote: SocketAddr,
+    /// The relay between, if there is one; `remote` is the relay's then.
+    pub via: Option<NodeId>,
     /// Whether this node dialled.
     pub dialled: bool,
     reader: Reader,
     writer: Writer,
     breaker: Breaker,
     counters: Arc<Counters>,
+    heartbeats: Option<Ear>,
 }
 
 impl std::fmt::Debug for Link {
@@ -222,11 +227,8 @@ impl Link {
     /// Says hello and waits for the peer's. The caller bounds the time and has asked whether the peer is a member.
     pub(super) async fn greet(secured: Secured, own: &Hello, dialled: bool) -> Result<Self, LinkError> {
         let Secured { stream, peer, .. } = secured;
-        let socket = match &stream {
-            TlsStream::Client(client) => client.get_ref().0,
-            TlsStream::Server(server) => server.get_ref().0,
-        };
-        let (remote, breaker, counters) = (socket.remote(), socket.breaker(), socket.counters());
+        let socket = stream.get_ref().0;
+        let (remote, via, breaker, counters) = (socket.remote(), socket.via(), socket.breaker(), socket.counters());
         let (read, mut writer) = split(stream);
         let mut reader = FrameReader::new(read, FRAME_BYTES_MAX);
         let lost = |source| LinkError::Lost { peer, source };
@@ -246,7 +248,13 @@ impl Link {
                 return Err(protocol(source));
             }
         };
-        Ok(Self { peer, hello, remote, dialled, reader, writer, breaker, counters })
+        Ok(Self { peer, hello, remote, via, dialled, reader, writer, breaker, counters, heartbeats: None })
+    }
+
+    /// Heartbeats of the peer go there at once, past everything that waits to be taken.
+    pub fn with_heartbeats(mut self, to: Ear) -> Self {
+        self.heartbeats = Some(to);
+        self
     }
 
     /// Bytes on the wire.
@@ -278,7 +286,7 @@ impl Link {
         });
         rt::spawn(write(shared.clone(), self.writer));
         rt::spawn(watch(shared.clone()));
-        rt::spawn(read(shared.clone(), self.reader, incoming));
+        rt::spawn(read(shared.clone(), self.reader, incoming, self.heartbeats));
         LinkSender(shared)
     }
 }
@@ -365,6 +373,18 @@ impl LinkSender {
         Ok(())
     }
 
+    /// Says a heartbeat, before everything that waits to be sent and in place of one that was not sent yet.
+    pub fn heartbeat(&self, heartbeat: Heartbeat) {
+        let frame = Frame::new(Message::Heartbeat(heartbeat)).expect("a heartbeat is short");
+        self.0.queue().heartbeat = Some(frame);
+        self.0.filled.notify(1);
+    }
+
+    /// Bytes that came so far, and whether more are waited for: else they wait here, untaken.
+    pub fn life(&self) -> (u64, bool) {
+        (self.0.counters.bytes_in(), self.0.waiting.load(Ordering::Acquire))
+    }
+
     /// Queues bytes that need not be a message.
     #[cfg(test)]
     pub(super) fn write_raw(&self, bytes: Vec<u8>) {
@@ -410,6 +430,7 @@ struct Queue {
     // One slot each: a peer that asks for a thousand signs of life gets one.
     ping: bool,
     pong: Option<u64>,
+    heartbeat: Option<Frame>,
     pings: u64,
     bye: Option<Bye>,
     ended: Option<LinkError>,
@@ -440,6 +461,9 @@ impl Queue {
         if std::mem::take(&mut self.ping) {
             self.pings += 1;
             return short(Message::Ping(self.pings));
+        }
+        if let Some(heartbeat) = self.heartbeat.take() {
+            return Some(heartbeat);
         }
         if let Some(frame) = self.frames.pop_front() {
             self.bytes -= frame.bytes();
@@ -568,7 +592,7 @@ async fn watch(shared: Arc<Shared>) {
 }
 
 /// The task that reads. It ends last and says why the link ended.
-async fn read(shared: Arc<Shared>, mut reader: Reader, incoming: Sender<Incoming>) {
+async fn read(shared: Arc<Shared>, mut reader: Reader, incoming: Sender<Incoming>, heartbeats: Option<Ear>) {
     let peer = shared.peer;
     let mut long = 0_u32;
     loop {
@@ -600,6 +624,9 @@ async fn read(shared: Arc<Shared>, mut reader: Reader, incoming: Sender<Incoming
                 let source = ProtocolError::OutOfPlace("a second hello");
                 shared.end(LinkError::Protocol { peer, source }, Some(Bye::Protocol));
                 break;
+            }
+            Message::Heartbeat(heartbeat) if heartbeats.is_some() => {
+                heartbeats.iter().for_each(|ear| ear.hear(peer, heartbeat.clone()));
             }
             message => {
                 let large = matches!(message, Message::Content(_));

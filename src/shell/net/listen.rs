@@ -21,13 +21,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use super::frames::FrameReader;
 use super::link::{self, Link};
 use super::pair::PairStream;
+use super::relay::{RelayStream, Tunnel};
 use super::socket::Socket;
 use super::strangers::Strangers;
 use super::{IsMember, KeyRing, random, tls};
 use crate::base::NodeId;
 use crate::shell::rt::{self, TcpListener, TcpStream};
-use crate::wire::hello::{ALPN_LINK, ALPN_PAIR, ANSWER_BYTES, CHALLENGE_BYTES};
+use crate::wire::hello::{ALPN_LINK, ALPN_PAIR, ALPN_RELAY, ANSWER_BYTES, CHALLENGE_BYTES};
 use crate::wire::message::{Bye, FRAME_BYTES_MAX, Hello, Purpose};
+use crate::wire::relay::Answer;
 
 /// The port to begin with; not assigned by IANA.
 pub const PORT: u16 = 47_474;
@@ -81,6 +83,8 @@ pub enum Place {
 pub enum Inbound {
     /// A member; both have said hello.
     Link(Link),
+    /// A member that wants something of a relay.
+    Relay(RelayStream),
     /// Someone who wants to join, while an invitation is open.
     Pairing(PairStream),
 }
@@ -206,9 +210,40 @@ impl Listener {
         self.refused.clone()
     }
 
+    /// The same door for those who come through a relay.
+    pub fn guests(&self) -> Guests {
+        Guests(self.shared.clone())
+    }
+
     /// Says whether an invitation is open: only then strangers get an answer.
     pub fn set_pairing(&self, open: bool) {
         self.shared.pairing.store(open, Ordering::Release);
+    }
+}
+
+/// The door for members that come through a relay.
+pub struct Guests(Arc<Shared>);
+
+impl Guests {
+    /// Serves a member that dials inside a tunnel as one that dials directly; it must be `from`. Only links are served
+    /// there: nobody is paired, and nothing is relayed again.
+    pub async fn welcome(self, tunnel: Tunnel, from: NodeId) {
+        let (shared, Tunnel(mut socket)) = (self.0, tunnel);
+        let welcomed = async {
+            if challenge(&shared, &mut socket).await? {
+                admit(&shared, socket, &[ALPN_LINK]).await
+            } else {
+                Err("no proof of this mesh's key".into())
+            }
+        };
+        match rt::timeout(Duration::from_millis(PROOF_MS_MAX + HANDSHAKE_MS_MAX), welcomed).await {
+            Ok(Ok(Some(Inbound::Link(link)))) if link.peer == from => {
+                let _ = shared.inbound.send(Inbound::Link(link)).await;
+            }
+            Ok(Ok(_)) => tracing::debug!(from = %from.short(), "somebody else came through the relay"),
+            Ok(Err(error)) => tracing::debug!(from = %from.short(), %error, "no link through the relay"),
+            Err(error) => tracing::debug!(from = %from.short(), %error, "no link through the relay"),
+        }
     }
 }
 
@@ -303,11 +338,11 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, mut place: Visit) {
         // From here on it costs nobody else a place.
         place.member = true;
         place.leave();
-        let admitted = rt::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), admit(&shared, socket)).await;
-        match admitted {
-            Ok(Ok(Some(link))) => {
+        let admitting = admit(&shared, socket, &[ALPN_LINK, ALPN_RELAY]);
+        match rt::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), admitting).await {
+            Ok(Ok(Some(inbound))) => {
                 // A node that stops takes no more links.
-                let _ = shared.inbound.send(Inbound::Link(link)).await;
+                let _ = shared.inbound.send(inbound).await;
             }
             Ok(Ok(None)) => {}
             Ok(Err(error)) => tracing::debug!(%from, %error, "no link"),
@@ -317,7 +352,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, mut place: Visit) {
         let remote = socket.remote();
         // A new key each time: two visits cannot be told to have met the same node.
         let throwaway = SigningKey::from_bytes(&random());
-        let secured = tls::accept(socket, &throwaway, ALPN_PAIR);
+        let secured = tls::accept(socket, &throwaway, &[ALPN_PAIR]);
         match rt::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), secured).await {
             Ok(Ok(secured)) => {
                 let _ = shared.inbound.send(Inbound::Pairing(PairStream::new(secured, remote))).await;
@@ -347,18 +382,29 @@ async fn challenge(shared: &Shared, socket: &mut Socket) -> io::Result<bool> {
 }
 
 /// TLS and hello with one who knows the discovery key. `None`: it is no member and was told so.
-async fn admit(shared: &Shared, socket: Socket) -> Result<Option<Link>, Box<dyn std::error::Error + Send + Sync>> {
+async fn admit(
+    shared: &Shared,
+    socket: Socket,
+    alpns: &[&'static [u8]],
+) -> Result<Option<Inbound>, Box<dyn std::error::Error + Send + Sync>> {
     let from = super::plain(socket.remote()).ip();
     let door = &shared.door;
-    let secured = tls::accept(socket, &door.key, ALPN_LINK).await?;
+    let secured = tls::accept(socket, &door.key, alpns).await?;
     if !(door.is_member)(secured.peer) {
         shared.turned(from, Some(secured.peer), "it is no member, or no member any more");
+        if secured.alpn == ALPN_RELAY {
+            RelayStream::new(secured).refuse(Answer::Refused).await;
+            return Ok(None);
+        }
         let (read, mut writer) = split(secured.stream);
         let mut reader = FrameReader::new(read, FRAME_BYTES_MAX);
         link::farewell(&mut writer, &mut reader, Bye::NotAMember).await;
         return Ok(None);
     }
+    if secured.alpn == ALPN_RELAY {
+        return Ok(Some(Inbound::Relay(RelayStream::new(secured))));
+    }
     // The purpose is the dialler's to say; what this end puts there is not looked at.
     let hello = Hello { purpose: Purpose::Control, ..door.hello.clone() };
-    Ok(Some(Link::greet(secured, &hello, false).await?))
+    Ok(Some(Inbound::Link(Link::greet(secured, &hello, false).await?)))
 }

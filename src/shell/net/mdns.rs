@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use data_encoding::BASE32_NOPAD;
-use futures_lite::future::or;
+use futures_lite::future::{self, or};
 use mdns_sd::{IfKind, IfPredicate, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 
 use super::interfaces::Selection;
@@ -23,6 +23,11 @@ use super::{KeyRing, random};
 use crate::shell::rt;
 use crate::wire::announce::{Announcement, INSTANCE_BYTES_MAX, Invitation, SERVICE};
 use crate::wire::hello;
+
+mod office;
+
+pub use office::Office;
+use office::{Asked, Publishing};
 
 /// Instances of others that are remembered. Guess: an office of 50 with invitations and stale names.
 const SEEN_MAX: usize = 512;
@@ -66,6 +71,13 @@ pub enum Event {
         /// The invitation; `None` for a member.
         invitation: Option<Invitation>,
     },
+    /// The office's name is this node's now.
+    Office {
+        /// The host name, such as `office.local`.
+        host: String,
+        /// Why it is another one than the mesh's name asks for.
+        taken: Option<String>,
+    },
     /// It said goodbye, or its announcement ran out.
     Gone {
         /// Its random name.
@@ -74,6 +86,7 @@ pub enum Event {
 }
 
 enum Command {
+    Office(Option<Office>),
     Invite(Vec<Invitation>),
     Rotate,
     KeysChanged,
@@ -99,6 +112,7 @@ impl Mdns {
             member: None,
             invited: Vec::new(),
             invitations: Vec::new(),
+            office: None,
             own: VecDeque::new(),
             seen: BTreeMap::new(),
         };
@@ -109,6 +123,11 @@ impl Mdns {
     /// Announces these open invitations and no others, each under a name of its own.
     pub async fn invite(&self, invitations: Vec<Invitation>) {
         self.command(Command::Invite(invitations)).await;
+    }
+
+    /// Publishes the office's name, as its coordinator alone does, or takes it back.
+    pub async fn office(&self, office: Option<Office>) {
+        self.command(Command::Office(office)).await;
     }
 
     /// Takes new random names at once.
@@ -149,6 +168,7 @@ struct Speaker {
     member: Option<ServiceInfo>,
     invited: Vec<(Invitation, ServiceInfo)>,
     invitations: Vec<Invitation>,
+    office: Option<Publishing>,
     own: VecDeque<String>,
     seen: BTreeMap<String, Seen>,
 }
@@ -166,6 +186,7 @@ enum Ended {
 }
 
 enum Wake {
+    Asked(Asked),
     Heard(Option<ServiceEvent>),
     Command(Option<Command>),
     Time,
@@ -223,12 +244,22 @@ impl Speaker {
         daemon.disable_interface(IfKind::Predicate(unwanted))?;
         let mut heard = daemon.browse(SERVICE)?;
         self.rename(daemon)?;
+        if let Some(office) = &mut self.office {
+            office.ask(daemon)?;
+        }
         let mut times = Times::starting(Instant::now());
         loop {
-            let next = times.next();
+            let office = self.office.as_ref();
+            let next = office.and_then(Publishing::next).map_or(times.next(), |at| at.min(times.next()));
+            let asked = async {
+                match office {
+                    Some(office) => Wake::Asked(office.heard().await),
+                    None => future::pending().await,
+                }
+            };
             let wake = or(
                 async { Wake::Command(self.commands.recv().await.ok()) },
-                or(async { Wake::Heard(heard.recv_async().await.ok()) }, async {
+                or(or(asked, async { Wake::Heard(heard.recv_async().await.ok()) }), async {
                     rt::sleep(next.saturating_duration_since(Instant::now())).await;
                     Wake::Time
                 }),
@@ -237,6 +268,13 @@ impl Speaker {
                 Wake::Heard(Some(event)) => self.hear(event).await?,
                 // The thread died, or more came than was taken: in the first case this fails.
                 Wake::Heard(None) => heard = daemon.browse(SERVICE)?,
+                Wake::Asked(asked) => {
+                    let own = self.config.interfaces.addresses().unwrap_or_default().into_iter().collect();
+                    if let Some(office) = &mut self.office {
+                        office.take(daemon, asked, &own, self.config.port, &self.events).await?;
+                    }
+                }
+                Wake::Command(Some(Command::Office(office))) => self.publish(daemon, office)?,
                 Wake::Command(None) => return Ok(None),
                 Wake::Command(Some(Command::Stop(done))) => {
                     self.goodbye(daemon).await;
@@ -257,6 +295,9 @@ impl Speaker {
                 }
                 Wake::Time => {
                     let due = times.take(Instant::now());
+                    if let Some(office) = &mut self.office {
+                        office.again(daemon, Instant::now(), due.addresses)?;
+                    }
                     if due.addresses {
                         daemon.set_ip_check_interval(0)?;
                         let invited = self.invited.iter().map(|(_, info)| info);
@@ -273,6 +314,22 @@ impl Speaker {
                 }
             }
         }
+    }
+
+    /// Takes the office's name back, and publishes the new one.
+    fn publish(&mut self, daemon: &ServiceDaemon, office: Option<Office>) -> Result<(), Ended> {
+        if let (Some(current), Some(office)) = (&mut self.office, &office)
+            && current.is_same(office)
+        {
+            return Ok(());
+        }
+        if let Some(old) = self.office.take().and_then(Publishing::info) {
+            daemon.unregister(old.get_fullname())?;
+        }
+        if let Some(office) = office {
+            self.office.insert(Publishing::new(office, Instant::now())).ask(daemon)?;
+        }
+        Ok(())
     }
 
     /// Takes new names for all that is announced.
@@ -422,7 +479,8 @@ impl Speaker {
 
     async fn goodbye(&mut self, daemon: &ServiceDaemon) {
         let invited = std::mem::take(&mut self.invited).into_iter().map(|(_, info)| info);
-        for info in self.member.take().into_iter().chain(invited) {
+        let office = self.office.take().and_then(Publishing::info);
+        for info in self.member.take().into_iter().chain(invited).chain(office) {
             if let Ok(done) = daemon.unregister(info.get_fullname()) {
                 let _ = rt::timeout(Duration::from_millis(GOODBYE_MS_MAX), done.recv_async()).await;
             }

@@ -55,7 +55,7 @@ impl std::fmt::Debug for PairStream {
 
 impl PairStream {
     pub(super) fn new(secured: Secured, remote: SocketAddr) -> Self {
-        let Secured { stream, peer, binding } = secured;
+        let Secured { stream, peer, binding, .. } = secured;
         let (read, writer): (_, futures_lite::io::WriteHalf<TlsStream<_>>) = split(stream);
         let reader = FrameReader::new(read, PAIRING_FRAME_BYTES_MAX);
         Self { peer, channel_binding: binding, remote, reader, writer }

@@ -1,4 +1,7 @@
-//! A TCP connection as TLS wants it: large reads, no waiting for more to send, and counters.
+//! A connection as TLS wants it: large reads, no waiting for more to send, and counters.
+//!
+//! It is a TCP connection, or a tunnel: a connection to a relay that has joined it with another member's. What runs
+//! over a tunnel is what runs over TCP, its own TLS included, so the relay sees ciphertext.
 //!
 //! TLS asks for 4 KiB at a time; a read buffer of 128 KiB turns thirty system calls into one (measured with
 //! `benches/link.rs`).
@@ -11,8 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_lite::{AsyncRead, AsyncWrite};
+use futures_rustls::TlsStream;
 
 use super::link::Counters;
+use crate::base::NodeId;
 use crate::shell::rt::TcpStream;
 
 /// Bytes that one system call may read.
@@ -24,10 +29,17 @@ const READ_BUFFER_BYTES_MIN: usize = 4 * 1024;
 /// with its disk while it still sends signs of life; only what closed links leave behind ends by this.
 const USER_TIMEOUT_MS: u32 = 120_000;
 
-/// A TCP stream with a read buffer and counters.
+/// What carries the bytes.
+enum Carrier {
+    Tcp(TcpStream),
+    Tunnel(Box<TlsStream<Socket>>),
+}
+
+/// A stream with a read buffer and counters.
 pub(super) struct Socket {
-    stream: TcpStream,
+    carrier: Carrier,
     remote: SocketAddr,
+    via: Option<NodeId>,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -39,10 +51,26 @@ impl Socket {
         stream.set_nodelay(true)?;
         rustix::net::sockopt::set_tcp_user_timeout(&stream, USER_TIMEOUT_MS)?;
         let remote = super::plain(stream.peer_addr()?);
-        let counters = Arc::new(Counters::default());
-        Ok(Self { stream, remote, buffer: vec![0; READ_BUFFER_BYTES_MIN], start: 0, end: 0, counters })
+        Ok(Self::over(Carrier::Tcp(stream), remote, None))
     }
 
+    /// The connection to `relay`, whose bytes are another member's from here on.
+    pub(super) fn tunnel(stream: Box<TlsStream<Self>>, relay: NodeId) -> Self {
+        let remote = stream.get_ref().0.remote;
+        Self::over(Carrier::Tunnel(stream), remote, Some(relay))
+    }
+
+    fn over(carrier: Carrier, remote: SocketAddr, via: Option<NodeId>) -> Self {
+        let counters = Arc::new(Counters::default());
+        Self { carrier, remote, via, buffer: vec![0; READ_BUFFER_BYTES_MIN], start: 0, end: 0, counters }
+    }
+
+    /// The relay, if this is a tunnel.
+    pub(super) fn via(&self) -> Option<NodeId> {
+        self.via
+    }
+
+    /// The other end of the TCP connection: a relay's, if this is a tunnel.
     pub(super) fn remote(&self) -> SocketAddr {
         self.remote
     }
@@ -53,9 +81,25 @@ impl Socket {
 
     /// A handle that ends the connection from anywhere, at once.
     pub(super) fn breaker(&self) -> Breaker {
-        Breaker(self.stream.clone())
+        match &self.carrier {
+            Carrier::Tcp(stream) => Breaker(stream.clone()),
+            Carrier::Tunnel(stream) => stream.get_ref().0.breaker(),
+        }
     }
 }
+
+impl Carrier {
+    /// One object for both, to be polled.
+    fn stream(&mut self) -> Pin<&mut dyn Stream> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream),
+            Self::Tunnel(stream) => Pin::new(&mut **stream),
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// Ends a connection: whoever waits to read or write gets an answer.
 pub(super) struct Breaker(TcpStream);
@@ -75,7 +119,7 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.start == this.end {
-            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut this.buffer))?;
+            let read = ready!(this.carrier.stream().poll_read(cx, &mut this.buffer))?;
             count(&this.counters.read, read);
             (this.start, this.end) = (0, read);
         }
@@ -94,7 +138,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        let written = ready!(this.carrier.stream().poll_write(cx, bytes))?;
         count(&this.counters.written, written);
         Poll::Ready(Ok(written))
     }
@@ -105,16 +149,16 @@ impl AsyncWrite for Socket {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bytes))?;
+        let written = ready!(this.carrier.stream().poll_write_vectored(cx, bytes))?;
         count(&this.counters.written, written);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        self.get_mut().carrier.stream().poll_flush(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_close(cx)
+        self.get_mut().carrier.stream().poll_close(cx)
     }
 }

@@ -41,6 +41,8 @@ pub(super) type Accept = Arc<dyn Fn(NodeId) -> bool + Send + Sync>;
 pub(super) struct Secured {
     pub(super) stream: TlsStream<Socket>,
     pub(super) peer: NodeId,
+    /// What both want to speak.
+    pub(super) alpn: &'static [u8],
     /// Keying material that only the two ends of this connection know.
     pub(super) binding: [u8; 32],
 }
@@ -49,7 +51,7 @@ pub(super) struct Secured {
 pub(super) async fn connect(
     socket: Socket,
     key: &SigningKey,
-    alpn: &[u8],
+    alpn: &'static [u8],
     accept: Accept,
 ) -> Result<Secured, std::io::Error> {
     let config = client_config(key, alpn, accept).map_err(std::io::Error::other)?;
@@ -57,24 +59,29 @@ pub(super) async fn connect(
     let name = ServerName::try_from("lanyard.invalid").expect("a valid name");
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;
     stream.get_mut().1.set_buffer_limit(Some(WRITE_BUFFER_BYTES));
-    secured(stream.into(), alpn)
+    secured(stream.into(), &[alpn])
 }
 
-/// Connects as the listener; every sound key is accepted, the caller decides.
-pub(super) async fn accept(socket: Socket, key: &SigningKey, alpn: &[u8]) -> Result<Secured, std::io::Error> {
-    let config = server_config(key, alpn).map_err(std::io::Error::other)?;
+/// Connects as the listener, speaking one of `alpns`; every sound key is accepted, the caller decides.
+pub(super) async fn accept(
+    socket: Socket,
+    key: &SigningKey,
+    alpns: &[&'static [u8]],
+) -> Result<Secured, std::io::Error> {
+    let config = server_config(key, alpns).map_err(std::io::Error::other)?;
     let mut stream = TlsAcceptor::from(Arc::new(config)).accept(socket).await?;
     stream.get_mut().1.set_buffer_limit(Some(WRITE_BUFFER_BYTES));
-    secured(stream.into(), alpn)
+    secured(stream.into(), alpns)
 }
 
-fn secured(stream: TlsStream<Socket>, alpn: &[u8]) -> Result<Secured, std::io::Error> {
+fn secured(stream: TlsStream<Socket>, alpns: &[&'static [u8]]) -> Result<Secured, std::io::Error> {
     let invalid = |why: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
     let (_, session) = stream.get_ref();
     // A peer that sends no ALPN at all passes the handshake.
-    if session.alpn_protocol() != Some(alpn) {
+    let spoken = session.alpn_protocol();
+    let Some(alpn) = alpns.iter().copied().find(|alpn| spoken == Some(alpn)) else {
         return Err(invalid("the peer speaks no version of the protocol that this node speaks"));
-    }
+    };
     let credential = session.peer_certificates().and_then(|chain| chain.first());
     let peer = credential.and_then(|der| node_of(der)).ok_or_else(|| invalid("the peer proved no key"))?;
     let binding = match &stream {
@@ -82,7 +89,7 @@ fn secured(stream: TlsStream<Socket>, alpn: &[u8]) -> Result<Secured, std::io::E
         TlsStream::Server(server) => server.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None),
     }
     .map_err(std::io::Error::other)?;
-    Ok(Secured { stream, peer, binding })
+    Ok(Secured { stream, peer, alpn, binding })
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -103,12 +110,12 @@ fn client_config(key: &SigningKey, alpn: &[u8], accept: Accept) -> Result<Client
     Ok(config)
 }
 
-fn server_config(key: &SigningKey, alpn: &[u8]) -> Result<ServerConfig, Error> {
+fn server_config(key: &SigningKey, alpns: &[&[u8]]) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(Verifier::new(Arc::new(|_| true))))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(credential(key))));
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = alpns.iter().map(|alpn| alpn.to_vec()).collect();
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)

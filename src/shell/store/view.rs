@@ -445,7 +445,7 @@ impl Index for View<'_, Table<'_, &'static [u8], &'static [u8]>> {
             self.ok(done)?;
         }
         let [before, now] = [before, now].map(|held| held.map(|(content, _)| content));
-        let announced = if self.ok(self.tables.announced.count())? == 0 {
+        let announced = if now.is_none() || now == before || self.ok(self.tables.announced.count())? == 0 {
             None
         } else {
             let taken = self.tables.announced.take(&key, content_of);

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuditEntry, Checkup, Conflicts, Decided, Expelled, Group, HeldBurst, Kept, Late, LateCount, PathText, Recovered,
-    Reinstated, Renamed, Resolved, Restored, Retired, Reverted, RoleChanged, Ruled, Rules, UtcTime, Verified, Versions,
+    Allowed, ArchiveAnswer, AuditEntry, Checkup, Conflicts, Coordinator, Decided, Expelled, Group, Health, HeldBurst,
+    Kept, Late, LateCount, PathText, Recovered, Reinstated, Renamed, Resolved, Restored, Retired, Reverted,
+    RoleChanged, Ruled, Rules, SteppedDown, UtcTime, Verified, Versions, WantedCopies,
 };
 use crate::base::{Level, Role};
 
@@ -54,6 +55,12 @@ pub enum Response {
     Retired(Retired),
     /// To `Request::Revert`.
     Reverted(Reverted),
+    /// To `Request::Allow`.
+    Allowed(Allowed),
+    /// To `Request::Coordinator`.
+    Coordinator(Coordinator),
+    /// To `Request::StepDown`.
+    SteppedDown(SteppedDown),
     /// To `Request::Recover`.
     Recovered(Recovered),
     /// To `Request::Audit`.
@@ -80,6 +87,12 @@ pub enum Response {
     Conflicts(Conflicts),
     /// To `Request::ResolveConflict`.
     Resolved(Resolved),
+    /// To `Request::Health`.
+    Health(Health),
+    /// To `Request::Copies`.
+    Copies(WantedCopies),
+    /// To `Request::Archive`.
+    Archive(Box<ArchiveAnswer>),
 }
 
 /// Files and bytes.
@@ -172,6 +185,9 @@ pub struct Peer {
     pub connected: bool,
     /// `HOST:PORT` of the link, or the last known one.
     pub address: Option<String>,
+    /// Name of the relay through which it is connected; null where it is reached directly.
+    #[serde(default)]
+    pub via: Option<String>,
 }
 
 /// A member, for `Request::Nodes`; this node too.
@@ -189,6 +205,11 @@ pub struct Member {
     pub connected: bool,
     /// `HOST:PORT` of the link, or the last known one.
     pub address: Option<String>,
+    /// Name of the relay through which it is connected; null where it is reached directly.
+    #[serde(default)]
+    pub via: Option<String>,
+    /// The priority with which it may be coordinator; null where it may not.
+    pub priority: Option<u16>,
     /// When it was last connected; null where it never was, and for this node.
     pub last_seen: Option<UtcTime>,
 }
@@ -245,6 +266,9 @@ pub struct Folder {
     /// Changes made here that are not spread, because this node may not write there.
     #[serde(default)]
     pub local_only: u64,
+    /// How many changes made here wait until another machine is reached: they are sent then.
+    #[serde(default)]
+    pub waiting: u64,
     /// Changes that came too late and do not count, by who made them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<LateCount>,
@@ -254,6 +278,48 @@ pub struct Folder {
     /// The paths inside that are received here; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PathText>,
+    /// What is unusual about names there, on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
+}
+
+/// Names of a folder that are unusual in the same way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Notice {
+    /// In which way, in a word.
+    pub kind: NoticeKind,
+    /// In a sentence, with the first names.
+    pub what: String,
+    /// How many names are known.
+    pub count: u64,
+    /// The first names.
+    pub paths: Vec<PathText>,
+    /// What helps.
+    pub hint: String,
+}
+
+/// See `Notice`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// Files that cannot be read.
+    Unreadable,
+    /// Directories that cannot be looked into.
+    Closed,
+    /// Changes from elsewhere that cannot be carried out: they wait.
+    Unwritable,
+    /// The same, because this disk takes the name for another's.
+    Twin,
+    /// Names too deep or too long to be shared.
+    Unnamable,
+    /// Pipes, sockets, devices, mounted disks.
+    Special,
+    /// Names that Windows or macOS cannot tell apart.
+    Clash,
+    /// Names that Windows cannot have.
+    Foreign,
+    /// Files whose extended attributes are not all carried.
+    Attributes,
 }
 
 /// A folder in a sentence.

@@ -21,6 +21,9 @@ pub struct AuditAfter {
     /// Only what was refused.
     #[serde(default)]
     pub refused: bool,
+    /// Of all members, as collected by this node; the newest ones, in order of time.
+    #[serde(default)]
+    pub office: bool,
 }
 
 /// Whether it took effect.
@@ -86,4 +89,7 @@ pub struct AuditEntry {
     pub mesh: Option<String>,
     /// How many times; above 1 where many alike were counted instead of listed.
     pub count: u64,
+    /// In whose log it is, where that is said.
+    #[serde(default)]
+    pub node: Option<NodeRef>,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, AuditEntry, FolderState, InvitationState, PathText, UtcTime};
+use super::{Amount, AuditEntry, FolderState, InvitationState, PathText, Term, UtcTime};
 use crate::base::Role;
 
 /// An event and when it happened. In JSON one flat object: `at`, `event`, and the event's own fields.
@@ -53,6 +53,9 @@ pub enum Event {
         name: String,
         /// `HOST:PORT` of the link.
         address: String,
+        /// Name of the relay that is there; null where the member is reached directly.
+        #[serde(default)]
+        via: Option<String>,
     },
     /// The link to a member is gone.
     PeerDisconnected {
@@ -147,6 +150,20 @@ pub enum Event {
         /// The line.
         entry: Box<AuditEntry>,
     },
+    /// Work on the archive is further.
+    Archive {
+        /// What is being done.
+        doing: String,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all; 0: not known.
+        total: u64,
+    },
+    /// Another node is coordinator now, or nobody is.
+    Coordinator {
+        /// Who; null where nobody is.
+        coordinator: Option<Term>,
+    },
     /// Something needs a person.
     Alert {
         /// What is wrong, naming the object.
@@ -179,6 +196,8 @@ impl Event {
             Self::FileAnnounced { .. } => "file_announced",
             Self::Conflict { .. } => "conflict",
             Self::Audit { .. } => "audit",
+            Self::Archive { .. } => "archive",
+            Self::Coordinator { .. } => "coordinator",
             Self::Alert { .. } => "alert",
             Self::Missed { .. } => "missed",
             Self::Stopping => "stopping",

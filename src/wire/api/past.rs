@@ -126,6 +126,12 @@ pub struct Restored {
     pub removed: u64,
     /// Names that were as they had been.
     pub same: u64,
+    /// Files, directories and links of these that came from the archive.
+    #[serde(default)]
+    pub archived: u64,
+    /// The time of the oldest snapshot among those that they came from.
+    #[serde(default)]
+    pub archived_at: Option<UtcTime>,
     /// What could not be done; at most `PAST_MAX`.
     pub failed: Vec<NotRestored>,
     /// How much more could not be done.

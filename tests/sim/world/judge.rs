@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use lanyard::base::{Kind, RelPath};
+use lanyard::base::{ContentId, Kind, RelPath};
 use lanyard::logic::sync::index::Look;
 
 use super::{ROUNDS_MAX, World, describe, family};
 use crate::disk::{Body, Tree};
-use crate::node::{Node, Parcel};
+use crate::node::{Node, Parcel, content};
 use crate::plant::Plant;
 use crate::rng::Rng;
 use crate::user;
@@ -29,6 +29,18 @@ impl World {
         names
     }
 
+    /// Contents that a node does not show yet, for their names wait for one that is nowhere.
+    fn behind(&self, node: &Node, waits: &BTreeSet<RelPath>) -> BTreeSet<ContentId> {
+        let mut behind = BTreeSet::new();
+        for path in node.index.needs(None, usize::MAX).expect("memory") {
+            let heads = node.index.path(&path).expect("memory").unwrap_or_default().heads;
+            if waits.contains(&family(&path)) {
+                behind.extend(heads.iter().filter_map(|head| head.what().content()));
+            }
+        }
+        behind
+    }
+
     /// A conflict copy that is still there, though nothing that is nowhere is waited for.
     pub(crate) fn copy_left(&self) -> Option<RelPath> {
         let waits = self.unattainable();
@@ -48,7 +60,8 @@ impl World {
         for node in &self.nodes {
             let whole = node.disk().tree();
             let tree = only(whole.clone());
-            self.oracle.judge(node.at, &whole, &tree)?;
+            let late = self.behind(node, &waits);
+            self.oracle.judge(node.at, &whole, &tree, &|bytes| late.contains(&content(bytes).0))?;
             if self.oracle.readers.contains(&node.at) {
                 self.judge_reader(&first, &tree)?;
                 continue;
@@ -197,7 +210,7 @@ fn show(item: Option<&(Body, u16, lanyard::base::FileTime)>) -> String {
     match item {
         None => "nothing".into(),
         Some((Body::File(bytes), mode, mtime)) => {
-            format!("{} {mode:o} {}.{}", String::from_utf8_lossy(bytes), mtime.secs, mtime.nanos)
+            format!("{} {mode:o} {}.{}", crate::large::text(bytes), mtime.secs, mtime.nanos)
         }
         Some((other, mode, _)) => format!("{other:?} {mode:o}"),
     }

@@ -1,6 +1,26 @@
 //! What goes wrong in an office: links, machines, disks, indexes and clocks.
 
+use std::collections::BTreeSet;
+
+use lanyard::base::{NodeId, Writer};
+use lanyard::logic::sync::index::MemoryIndex;
+use lanyard::logic::sync::own::{self, Asking};
+use lanyard::wire::statement::Frontier;
+
 use super::World;
+use crate::disk::{Tree, bytes_of};
+use crate::node::content;
+use crate::plant::Plant;
+
+/// The steps of an office are short: so much faster goes the time of those who ask.
+const ASKING_IS_FASTER: u64 = 50;
+
+/// The state of a machine, and its files.
+pub(super) struct Backup {
+    at: usize,
+    state: (MemoryIndex, Writer),
+    files: Tree,
+}
 
 impl World {
     pub(super) fn cut_or_mend(&mut self) {
@@ -38,6 +58,9 @@ impl World {
     pub(super) fn start(&mut self, at: usize) {
         self.nodes[at].set_clock(self.now_ms);
         self.nodes[at].start();
+        if self.setup.plant != Plant::SignBeforeAsking {
+            self.nodes[at].asking = Some(Asking::new(!self.nodes[at].complete));
+        }
         self.greet(at);
         self.note(|| format!("node {at} starts"));
     }
@@ -110,6 +133,87 @@ impl World {
         let tree = self.nodes[at].disk().tree();
         self.oracle.forgotten(at, &tree);
         self.nodes[at].forget_all(&mut self.rng);
+    }
+
+    /// One node asks how far the logs reach, and goes on once it knows.
+    pub(super) fn ask(&mut self, at: usize, said: Option<(NodeId, bool, &[Frontier])>) -> Result<(), String> {
+        let (now_ms, plant) = (self.now_ms * ASKING_IS_FASTER, self.setup.plant);
+        if plant == Plant::NoHistory {
+            (self.nodes[at].complete, self.nodes[at].asking) = (true, None);
+        }
+        let Some(mut asking) = self.nodes[at].asking.take() else { return Ok(()) };
+        for peer in 0..self.nodes.len() {
+            let node = self.nodes[peer].writer.node;
+            match self.connected(at, peer) {
+                true => asking.handle_up(node, now_ms),
+                false => asking.handle_down(node),
+            }
+        }
+        if let Some((node, complete, frontiers)) = said {
+            asking.handle_word(node, complete, frontiers);
+        }
+        self.nodes[at].asking = Some(asking);
+        if !self.nodes[at].is_answered(now_ms) {
+            return Ok(());
+        }
+        self.recall(at)?;
+        own::expect_copies(&mut self.nodes[at].index, None, usize::MAX).expect("memory");
+        let node = &mut self.nodes[at];
+        (node.complete, node.asking) = (true, None);
+        self.faults.asked += 1;
+        self.note(|| format!("node {at} may sign"));
+        Ok(())
+    }
+
+    /// What lies on the disk of a node whose state was put back may be superseded: peers are asked for it.
+    fn recall(&mut self, at: usize) -> Result<(), String> {
+        for id in self.nodes[at].passed_over() {
+            for peer in (0..self.nodes.len()).filter(|peer| self.connected(at, *peer)).collect::<Vec<_>>() {
+                let reader = self.nodes[at].writer.node;
+                if let Some(parcel) = self.nodes[peer].parcel_again(id, reader, &self.rules) {
+                    self.nodes[at].receive(parcel, &self.rules, self.now_ms, false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A backup is made of a node that may write.
+    pub(super) fn back_up(&mut self) -> Backup {
+        let writers: Vec<usize> = (0..self.nodes.len()).filter(|at| !self.oracle.readers.contains(at)).collect();
+        let at = *self.rng.pick(&writers).expect("somebody writes");
+        self.note(|| format!("node {at} is backed up"));
+        let (state, files) = (self.nodes[at].backup(), self.nodes[at].disk().tree());
+        Backup { at, state, files }
+    }
+
+    /// Once the others have all that it said since, a machine is put back to the backup, while it reaches nobody.
+    pub(super) fn put_back(&mut self, backup: Option<Backup>, with_files: bool) -> Result<(), String> {
+        let Some(Backup { at, state, files }) = backup else { return Ok(()) };
+        self.heal()?;
+        self.faults.put_back += 1;
+        self.note(|| format!("node {at} is put back to its backup{}", if with_files { " with its files" } else { "" }));
+        self.unaware = Some((at, self.oracle.discarded_by(at)));
+        if with_files {
+            self.unsigned_is_back(&files);
+        }
+        self.nodes[at].put_back(state, with_files.then_some(&files));
+        for (pair, up) in &mut self.links {
+            *up &= pair.0 != at && pair.1 != at;
+        }
+        self.start(at);
+        Ok(())
+    }
+
+    /// What was in a backup and never signed is known to nobody: it is a change like any other.
+    fn unsigned_is_back(&mut self, files: &Tree) {
+        let signed = self.archive.iter().flat_map(|signed| &signed.entries);
+        let signed: BTreeSet<_> = signed.filter_map(|salted| salted.entry.what.content()).collect();
+        for (body, ..) in files.values() {
+            if bytes_of(body).is_some_and(|bytes| !signed.contains(&content(&bytes).0)) {
+                self.oracle.renewed(body);
+            }
+        }
     }
 
     pub(super) fn jump_clock(&mut self, at: usize) {
