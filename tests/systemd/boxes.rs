@@ -71,7 +71,7 @@ impl Lab {
             return None;
         }
         let Some(package) = package() else {
-            skipped("there is no package: packaging/deb dev builds it");
+            skipped("there is no package: debian/build dev builds it");
             return None;
         };
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boxes");

@@ -27,7 +27,7 @@ fn the_units_are_understood_and_well_confined() {
 
 #[test]
 fn lintian_finds_no_errors() {
-    let Some(package) = package() else { return skipped("there is no package: packaging/deb dev builds it") };
+    let Some(package) = package() else { return skipped("there is no package: debian/build dev builds it") };
     if Command::new("lintian").arg("--version").output().is_err() {
         return skipped("lintian is not installed");
     }

@@ -74,6 +74,10 @@ pub(super) struct Apply {
     cursor: Option<RelPath>,
     dirty: bool,
     again: bool,
+    /// Nothing that appears was met since the first page.
+    only_goes: bool,
+    /// Nothing that appears is among those that differ, as far as all pages were looked at.
+    settled: bool,
     selection: Selection,
     ignored: Ignored,
 }
@@ -122,6 +126,7 @@ impl Apply {
         let whole = self.cursor.is_none() && last_page;
         // A name before the page may have been touched since its own page was planned: then once more from the start.
         let begins = self.cursor.is_none();
+        self.only_goes |= begins;
         let again = !begins && self.again;
         if begins || last_page {
             self.again = false;
@@ -130,7 +135,11 @@ impl Apply {
         self.dirty = !last_page || again;
         let mut barren = None;
         for name in names {
-            if self.names.contains_key(&name) || self.later.contains_key(&name) {
+            if self.names.contains_key(&name) {
+                self.only_goes = false;
+                continue;
+            }
+            if self.later.contains_key(&name) {
                 continue;
             }
             let record = index.path(&name)?;
@@ -153,7 +162,13 @@ impl Apply {
             }
         }
         pass.removals.reverse();
-        pass.complete = whole;
+        if !pass.puts.is_empty() {
+            (self.only_goes, self.settled) = (false, false);
+        }
+        if last_page {
+            self.settled = self.only_goes;
+        }
+        pass.complete = whole || self.settled;
         Ok(pass)
     }
 
