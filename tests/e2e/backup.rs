@@ -164,6 +164,11 @@ fn a_second_history_that_nobody_could_prevent_loses_nothing_and_once_reinstated_
     copy(&office.nodes[1], &office.nodes[1].home(), &backup);
     lab.partition(&hosts[0], &hosts[2]);
     lab.partition(&hosts[1], &hosts[2]);
+    // What was sent over a connection that still stands would arrive once the cut is healed.
+    eventually("the cut is noticed on both sides", CONVERGE_MAX, || {
+        let connected = [office.nodes[0].connected(), office.nodes[2].connected()];
+        if connected.iter().all(Vec::is_empty) { Ok(()) } else { Err(format!("{connected:?}")) }
+    });
     office.nodes[1].up(&[]);
     fs::write(mine.join("plan"), "the laptop's plan").expect("a file");
     fs::write(mine.join("new"), "after the backup").expect("a file");
