@@ -441,6 +441,8 @@ fn fifty_machines_settle_after_every_cut_and_do_not_flap() {
 
 #[test]
 fn claims_that_do_not_age_when_they_are_passed_on_are_found() {
-    let found = (1..20).find_map(|seed| run(seed, true, &mut Tally::default(), &mut Tally::default()).err());
+    // In a row of small groups: with more links such claims multiply without end.
+    let mut rows = (1..20).filter(|seed| seed % 3 == 2);
+    let found = rows.find_map(|seed| run(seed, true, &mut Tally::default(), &mut Tally::default()).err());
     println!("planted: {}", found.expect("a dead coordinator is kept alive by those who pass its claims on"));
 }
