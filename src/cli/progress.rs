@@ -35,6 +35,15 @@ impl Drop for Activity {
     }
 }
 
+/// A bar whose length is not known yet.
+fn gauge(text: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    bar.set_style(ProgressStyle::with_template("{spinner} {bar:30} {msg}").expect("the template is constant"));
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar.set_message(text);
+    bar
+}
+
 /// Shows how far a `join` is while `work` does it.
 pub(super) async fn joining<T>(
     screen: &Screen,
@@ -72,11 +81,7 @@ pub(super) async fn archiving<T>(
     if !screen.is_watched() {
         return work.await;
     }
-    let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{spinner} {bar:30} {msg}").expect("the template is constant");
-    bar.set_style(style);
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar.set_message("waiting ...");
+    let bar = gauge("waiting ...");
     let steps = async {
         if let Ok(mut events) = client.follow().await {
             while let Ok(Some(line)) = events.next().await {
@@ -104,11 +109,7 @@ pub(super) async fn receiving<T>(
     if !screen.is_watched() {
         return work.await;
     }
-    let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{spinner} {bar:30} {msg}").expect("the template is constant");
-    bar.set_style(style);
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar.set_message("waiting for the others ...");
+    let bar = gauge("waiting for the others ...");
     let looks = async {
         let mut most = 0;
         loop {

@@ -301,7 +301,6 @@ fn notice(told: &Told) -> Notice {
             Kind::Special => NoticeKind::Special,
             Kind::Clash => NoticeKind::Clash,
             Kind::Foreign => NoticeKind::Foreign,
-            Kind::Attributes => NoticeKind::Attributes,
         },
         what: told.text.clone(),
         count: told.count,

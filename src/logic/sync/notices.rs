@@ -32,13 +32,11 @@ pub enum Kind {
     Clash,
     /// Names that Windows cannot have.
     Foreign,
-    /// Extended attributes that are not carried.
-    Attributes,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Unreadable,
         Self::Closed,
         Self::Unwritable,
@@ -47,7 +45,6 @@ impl Kind {
         Self::Special,
         Self::Clash,
         Self::Foreign,
-        Self::Attributes,
     ];
 
     /// Whether somebody has to do something about it on this machine.
@@ -80,7 +77,6 @@ impl Kind {
                 noun("name differs from another", "names differ from others")
             ),
             Self::Foreign => format!("{} not possible on Windows", noun("name is", "names are")),
-            Self::Attributes => format!("{} whose extended attributes are not all carried", noun("file", "files")),
         }
     }
 
@@ -102,9 +98,6 @@ impl Kind {
             }
             Self::Foreign => {
                 "rename them if Windows machines are to have the folder; here they are carried as they are"
-            }
-            Self::Attributes => {
-                "a file carries up to 32 attributes of 4096 bytes each, 48 KiB in all, as far as the disk takes them"
             }
         }
     }

@@ -318,8 +318,6 @@ pub enum NoticeKind {
     Clash,
     /// Names that Windows cannot have.
     Foreign,
-    /// Files whose extended attributes are not all carried.
-    Attributes,
 }
 
 /// A folder in a sentence.
