@@ -1,6 +1,6 @@
 //! Inviting and joining: carries the messages of `logic::pairing`, finds the node that shows a code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -414,9 +414,10 @@ pub(super) async fn join(shared: &Arc<Shared>, ask: Join) -> Result<api::Joined,
         shared.mesh.remember(|record| record.name = name.clone())?;
     }
     shared.tell(Event::Joining { step: JoinStep::Searching });
-    let addrs = if asked.at.is_empty() { search(shared, asked.number).await? } else { asked.at.clone() };
+    let found = if asked.at.is_empty() { search(shared, asked.number).await? } else { vec![asked.at.clone()] };
     shared.tell(Event::Joining { step: JoinStep::Connecting });
-    let joined = confirm(shared, &asked, &addrs).await?;
+    let stream = reach(shared, asked.number, &found).await?;
+    let joined = exchange(shared, &asked, stream).await?;
     shared.tell(Event::Joining { step: JoinStep::Admitted });
     take_over(shared, joined, into, ask.no_folders).await
 }
@@ -459,16 +460,12 @@ fn usable_into(path: &PathText) -> Result<PathText, Failure> {
     Ok(path.clone())
 }
 
-/// Finds the one node that announces an invitation with this number.
-async fn search(shared: &Shared, number: u16) -> Result<Vec<SocketAddr>, Failure> {
+/// Finds the nodes that announce an invitation with this number; more than one is an attack or an accident.
+async fn search(shared: &Shared, number: u16) -> Result<Vec<Vec<SocketAddr>>, Failure> {
     let until = clock::wall_ms() + SEARCH_MS;
     let matching = || -> Vec<Vec<SocketAddr>> {
         let found = lock(&shared.invitations.found);
-        found
-            .values()
-            .filter(|(one, addrs)| one.number == number && !addrs.is_empty())
-            .map(|(_, a)| a.clone())
-            .collect()
+        nodes(found.values().filter(|(one, _)| one.number == number).map(|(_, addrs)| addrs.as_slice()))
     };
     while matching().is_empty() {
         if clock::wall_ms() > until {
@@ -479,29 +476,53 @@ async fn search(shared: &Shared, number: u16) -> Result<Vec<SocketAddr>, Failure
         rt::sleep(Duration::from_millis(50)).await;
     }
     rt::sleep(Duration::from_millis(SECOND_MS)).await;
-    let mut found = matching();
-    if found.len() > 1 {
-        return Err(Failure::failed(format!("{} nodes show an invitation with number {number}", found.len()))
-            .hint("name the one you mean with `--at HOST:PORT`; its `lanyard status` shows the address"));
-    }
-    Ok(found.pop().unwrap_or_default())
+    Ok(matching())
 }
 
-/// Proves the code to the first address that answers, and to no other.
-async fn confirm(shared: &Shared, asked: &Asked, addrs: &[SocketAddr]) -> Result<Joined, Failure> {
+/// The addresses of each node: names that share an address are one node's. It takes new names now and then, and when its
+/// network changes, and who missed its goodbye knows it by the old one, too.
+fn nodes<'a>(found: impl Iterator<Item = &'a [SocketAddr]>) -> Vec<Vec<SocketAddr>> {
+    let mut nodes: Vec<Vec<SocketAddr>> = Vec::new();
+    for addrs in found.filter(|addrs| !addrs.is_empty()) {
+        let (same, others) =
+            nodes.into_iter().partition(|node: &Vec<SocketAddr>| addrs.iter().any(|addr| node.contains(addr)));
+        nodes = others;
+        let mut node: Vec<SocketAddr> = same.concat();
+        node.extend(addrs);
+        let mut seen = BTreeSet::new();
+        node.retain(|addr| seen.insert(*addr));
+        nodes.push(node);
+    }
+    nodes
+}
+
+/// Reaches the node that was found. Of several only one may answer: the code is proved to no other.
+async fn reach(shared: &Shared, number: u16, found: &[Vec<SocketAddr>]) -> Result<PairStream, Failure> {
     let key = shared.mesh.key();
-    let mut last = None;
-    for addr in addrs {
-        match dial::dial_pairing(*addr, &key).await {
-            Ok(stream) => return exchange(shared, asked, stream).await,
-            Err(error) => last = Some(error),
+    let (mut answered, mut last) = (Vec::new(), None);
+    for addrs in found {
+        for addr in addrs {
+            match dial::dial_pairing(*addr, &key).await {
+                Ok(stream) => {
+                    answered.push(stream);
+                    break;
+                }
+                Err(error) => last = Some(error),
+            }
         }
     }
-    let failure = Failure::failed("cannot reach the inviting node");
-    let failure = last.map_or(failure.clone(), |error| failure.because(&error));
-    Err(failure.hint("check that its invitation is still open, and that no firewall blocks its port"))
+    if answered.len() > 1 {
+        return Err(Failure::failed(format!("{} nodes show an invitation with number {number}", answered.len()))
+            .hint("name the one you mean with `--at HOST:PORT`; its `lanyard status` shows the address"));
+    }
+    answered.pop().ok_or_else(|| {
+        let failure = Failure::failed("cannot reach the inviting node");
+        let failure = last.map_or(failure.clone(), |error| failure.because(&error));
+        failure.hint("check that its invitation is still open, and that no firewall blocks its port")
+    })
 }
 
+/// Proves the code at the other end of the stream.
 async fn exchange(shared: &Shared, asked: &Asked, mut stream: PairStream) -> Result<Joined, Failure> {
     let cannot = || Failure::failed("pairing failed");
     let mut out = Vec::new();
@@ -636,4 +657,21 @@ fn free_folder_name(policy: &crate::logic::policy::Policy, wanted: &str) -> Stri
     let taken = |name: &str| policy.folders().any(|(_, state)| !state.retired && state.name == name);
     let numbered = (2..1000).map(|n| format!("{wanted} {n}"));
     std::iter::once(wanted.to_string()).chain(numbered).find(|name| !taken(name)).unwrap_or_else(|| wanted.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_known_by_an_old_name_too_is_one_node() {
+        let addr = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let (before, both) = ([addr("10.0.0.1:47474")], [addr("10.0.0.1:47474"), addr("10.0.1.1:47474")]);
+        let (after, other) = ([addr("10.0.1.1:47474")], [addr("10.0.0.1:47475")]);
+        let found = |names: &[&[SocketAddr]]| nodes(names.iter().copied());
+        assert_eq!(found(&[&before, &before]), [before.to_vec()]);
+        assert_eq!(found(&[&before, &after, &both]), [both.to_vec()]);
+        assert_eq!(found(&[&[], &before]), [before.to_vec()]);
+        assert_eq!(found(&[&before, &other]).len(), 2, "another port is another node");
+    }
 }
