@@ -81,7 +81,7 @@ impl Run {
     }
 
     fn ask(&mut self) {
-        for request in self.fetch.next_requests(self.now_ms) {
+        for request in self.fetch.next_requests(self.now_ms, &|_, _| true) {
             let Part::Chunk { index, .. } = request.part else { panic!("the list is known") };
             assert!(self.up.contains(&request.peer), "a peer that is gone is asked");
             assert!(self.missing.contains(&index), "a chunk that is here is asked for");

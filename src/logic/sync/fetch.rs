@@ -327,8 +327,8 @@ impl Fetch {
         self.put_back(number);
     }
 
-    /// Requests that can be sent now.
-    pub fn next_requests(&mut self, now_ms: u64) -> Vec<Request> {
+    /// Requests that can be sent now. A request tells of the path: it goes to nobody who may not read it, after `may_read`.
+    pub fn next_requests(&mut self, now_ms: u64, may_read: &dyn Fn(NodeId, &RelPath) -> bool) -> Vec<Request> {
         let silent = |f: &InFlight| now_ms.saturating_sub(f.since_ms) > SILENCE_MS_MAX;
         let late: Vec<u64> = self.flying.iter().filter(|(_, f)| silent(f)).map(|(n, _)| *n).collect();
         late.into_iter().for_each(|number| self.failed(number, Failure::Lacks, now_ms));
@@ -337,9 +337,18 @@ impl Fetch {
             peer.told.retain(|_, told| told.at_ms + TOLD_MS_MAX > now_ms);
         }
         let mut requests = Vec::new();
-        self.ask_small(now_ms, &mut requests);
-        self.ask_large(now_ms, &mut requests);
+        self.ask_small(now_ms, may_read, &mut requests);
+        self.ask_large(now_ms, may_read, &mut requests);
         requests
+    }
+
+    /// Takes those who may not read the path for some that lack the content: a while later the rules may be others.
+    fn pass_over(&mut self, want: &Want, now_ms: u64, may_read: &dyn Fn(NodeId, &RelPath) -> bool) {
+        for (node, peer) in &mut self.peers {
+            if !peer.lacks.contains_key(&want.content) && !may_read(*node, &want.path) {
+                peer.lacks.insert(want.content, now_ms + LACK_MS);
+            }
+        }
     }
 
     /// When `next_requests` should be called again though nothing happens; `None`: not before something does.
@@ -350,11 +359,12 @@ impl Fetch {
         lack.copied().into_iter().chain(late).chain(told).min()
     }
 
-    fn ask_small(&mut self, now_ms: u64, requests: &mut Vec<Request>) {
+    fn ask_small(&mut self, now_ms: u64, may_read: &dyn Fn(NodeId, &RelPath) -> bool, requests: &mut Vec<Request>) {
         for _ in 0..self.queue.len() {
             let Some(content) = self.queue.pop_front() else { break };
-            let Some(small) = self.small.get_mut(&content).filter(|small| !small.asked) else { continue };
+            let Some(small) = self.small.get(&content).filter(|small| !small.asked) else { continue };
             let want = small.want.clone();
+            self.pass_over(&want, now_ms, may_read);
             let Some(peer) = choose(&self.peers, content, want.bytes) else {
                 self.queue.push_front(content);
                 if self.peers.values().all(|peer| peer.lacks.contains_key(&content)) {
@@ -364,14 +374,16 @@ impl Fetch {
                 }
                 break;
             };
-            small.asked = true;
+            self.small.get_mut(&content).expect("looked at above").asked = true;
             requests.push(self.fly(peer, want, Part::Whole, now_ms));
         }
     }
 
-    fn ask_large(&mut self, now_ms: u64, requests: &mut Vec<Request>) {
-        let contents: Vec<ContentId> = self.large.keys().copied().collect();
-        for content in contents {
+    fn ask_large(&mut self, now_ms: u64, may_read: &dyn Fn(NodeId, &RelPath) -> bool, requests: &mut Vec<Request>) {
+        let wants: Vec<Want> = self.large.values().map(|large| large.want.clone()).collect();
+        for want in wants {
+            self.pass_over(&want, now_ms, may_read);
+            let content = want.content;
             while let Some((peer, part)) = self.pick(content) {
                 let large = self.large.get_mut(&content).expect("a part of it was picked");
                 large.take_part(part);

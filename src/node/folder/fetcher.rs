@@ -447,7 +447,7 @@ impl Fetcher {
     }
 
     fn ask(&self, work: &mut Work) {
-        for request in work.fetch.next_requests(clock::boottime_ms()) {
+        for request in work.fetch.next_requests(clock::boottime_ms(), &*self.may_read) {
             let message = Message::ContentWant(ContentWant {
                 request: request.number,
                 folder: self.folder,

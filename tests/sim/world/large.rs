@@ -42,7 +42,7 @@ impl World {
         }
         let mut budget = if self.faulty { self.rng.below(4) } else { REQUESTS_MAX };
         'asking: loop {
-            let requests = coming.fetch.next_requests(self.now_ms);
+            let requests = coming.fetch.next_requests(self.now_ms, &|_, _| true);
             if requests.is_empty() {
                 break;
             }
