@@ -111,6 +111,26 @@ fn save_and_see(what: &str, from: &Path, to: &Path, done: &AtomicBool) -> Vec<f6
     took
 }
 
+/// Machines that are up, those after the first admitted by it; it alone shares a folder.
+fn mesh<'lab, const N: usize>(hosts: &'lab [Host<'lab>; N]) -> [Node<'lab>; N] {
+    let names = ["front-desk", "attic", "workshop"];
+    let mut nodes: [Node<'lab>; N] = std::array::from_fn(|at| hosts[at].node(names[at]));
+    let (first, others) = nodes.split_first_mut().expect("some machine");
+    first.mkdir("Shared");
+    first.up(&["Shared"]);
+    for other in others {
+        other.up(&[]);
+        first.admit(other, &["--no-folders"]);
+    }
+    nodes
+}
+
+/// The front desk is preferred to the attic.
+fn allow_both(admin: &Node<'_>) {
+    admin.lanyard(&["coordinator", "allow", "front-desk", "--priority", "20"]).ok();
+    admin.lanyard(&["coordinator", "allow", "attic", "--priority", "10"]).ok();
+}
+
 #[test]
 fn a_killed_coordinator_is_replaced_while_files_are_dropped_and_all_sharing_goes_on() {
     let Some(lab) = Lab::alone("coordinator: kills") else { return };
@@ -127,8 +147,7 @@ fn a_killed_coordinator_is_replaced_while_files_are_dropped_and_all_sharing_goes
         a.admit(node, &[]);
     }
     let told = Told::by(&c);
-    a.lanyard(&["coordinator", "allow", "front-desk", "--priority", "20"]).ok();
-    a.lanyard(&["coordinator", "allow", "attic", "--priority", "10"]).ok();
+    allow_both(&a);
     eventually("the others are connected", CONVERGE_MAX, || c.sees(&[&a, &b, &d]).and_then(|()| d.sees(&[&a, &b])));
     all_know(&[&a, &b, &c, &d], Some("front-desk"));
 
@@ -191,24 +210,17 @@ fn a_killed_coordinator_is_replaced_while_files_are_dropped_and_all_sharing_goes
 #[test]
 fn two_coordinators_on_two_sides_of_a_cut_are_one_again_when_they_meet() {
     let Some(lab) = Lab::open("coordinator: cut") else { return };
-    let (h1, h2, h3) = (lab.host(), lab.host(), lab.host());
-    let (mut a, mut b, mut c) = (h1.node("front-desk"), h2.node("attic"), h3.node("workshop"));
-    a.mkdir("Shared");
-    a.up(&["Shared"]);
-    b.up(&[]);
-    c.up(&[]);
-    a.admit(&b, &["--no-folders"]);
-    a.admit(&c, &["--no-folders"]);
+    let hosts = [lab.host(), lab.host(), lab.host()];
+    let [a, b, c] = mesh(&hosts);
     let told = Told::by(&b);
-    a.lanyard(&["coordinator", "allow", "front-desk", "--priority", "20"]).ok();
-    a.lanyard(&["coordinator", "allow", "attic", "--priority", "10"]).ok();
+    allow_both(&a);
     all_know(&[&a, &b, &c], Some("front-desk"));
     eventually("all are connected", CONVERGE_MAX, || c.sees(&[&a, &b]).and_then(|()| b.sees(&[&a])));
 
     // Where it is cut off from one only, the third passes its word on.
     told.tells_of("front-desk");
     let cut = now_ms();
-    lab.partition(&h1, &h2);
+    lab.partition(&hosts[0], &hosts[1]);
     eventually("the two lost each other", CONVERGE_MAX, || match b.sees(&[&a]) {
         Ok(()) => Err("still connected".to_owned()),
         Err(_) => Ok(()),
@@ -216,7 +228,7 @@ fn two_coordinators_on_two_sides_of_a_cut_are_one_again_when_they_meet() {
     all_know(&[&a, &b, &c], Some("front-desk"));
     assert_eq!(told.since(cut), [], "nothing changed, as the workshop passes the claims on");
 
-    lab.partition(&h1, &h3);
+    lab.partition(&hosts[0], &hosts[2]);
     all_know(&[&b, &c], Some("attic"));
     all_know(&[&a], Some("front-desk"));
     lab.heal();
@@ -235,15 +247,10 @@ fn two_coordinators_on_two_sides_of_a_cut_are_one_again_when_they_meet() {
 #[test]
 fn a_coordinator_that_was_stopped_for_ten_seconds_is_none_when_it_goes_on() {
     let Some(lab) = Lab::open("coordinator: pause") else { return };
-    let (h1, h2) = (lab.host(), lab.host());
-    let (mut a, mut b) = (h1.node("front-desk"), h2.node("attic"));
-    a.mkdir("Shared");
-    a.up(&["Shared"]);
-    b.up(&[]);
-    a.admit(&b, &["--no-folders"]);
+    let hosts = [lab.host(), lab.host()];
+    let [a, b] = mesh(&hosts);
     let told = Told::by(&a);
-    a.lanyard(&["coordinator", "allow", "front-desk", "--priority", "20"]).ok();
-    a.lanyard(&["coordinator", "allow", "attic", "--priority", "10"]).ok();
+    allow_both(&a);
     all_know(&[&a, &b], Some("front-desk"));
     told.tells_of("front-desk");
     let signal = |node: &Node<'_>, signal| {
@@ -264,17 +271,10 @@ fn a_coordinator_that_was_stopped_for_ten_seconds_is_none_when_it_goes_on() {
 #[test]
 fn a_node_that_ends_hands_over_without_a_gap() {
     let Some(lab) = Lab::open("coordinator: hand-over") else { return };
-    let (h1, h2, h3) = (lab.host(), lab.host(), lab.host());
-    let (mut a, mut b, mut c) = (h1.node("front-desk"), h2.node("attic"), h3.node("workshop"));
-    a.mkdir("Shared");
-    a.up(&["Shared"]);
-    b.up(&[]);
-    c.up(&[]);
-    a.admit(&b, &["--no-folders"]);
-    a.admit(&c, &["--no-folders"]);
+    let hosts = [lab.host(), lab.host(), lab.host()];
+    let [mut a, mut b, c] = mesh(&hosts);
     let (by_b, by_c) = (Told::by(&b), Told::by(&c));
-    a.lanyard(&["coordinator", "allow", "front-desk", "--priority", "20"]).ok();
-    a.lanyard(&["coordinator", "allow", "attic", "--priority", "10"]).ok();
+    allow_both(&a);
     eventually("all are connected", CONVERGE_MAX, || c.sees(&[&a, &b]).and_then(|()| b.sees(&[&a])));
     all_know(&[&a, &b, &c], Some("front-desk"));
 
@@ -306,12 +306,8 @@ fn a_node_that_ends_hands_over_without_a_gap() {
 #[test]
 fn a_preferred_machine_that_is_back_takes_over_after_a_while() {
     let Some(lab) = Lab::open("coordinator: preferred") else { return };
-    let (h1, h2) = (lab.host(), lab.host());
-    let (mut a, mut b) = (h1.node("front-desk"), h2.node("attic"));
-    a.mkdir("Shared");
-    a.up(&["Shared"]);
-    b.up(&[]);
-    a.admit(&b, &["--no-folders"]);
+    let hosts = [lab.host(), lab.host()];
+    let [a, b] = mesh(&hosts);
     let told = Told::by(&b);
     a.lanyard(&["coordinator", "allow", "attic", "--priority", "10"]).ok();
     all_know(&[&a, &b], Some("attic"));
@@ -403,8 +399,7 @@ fn the_offices_name_is_the_coordinators() {
     b.up(&[]);
     a.admit(&b, &["--no-folders"]);
     a.lanyard(&["rename", "--mesh", "Müller & Co"]).ok();
-    a.lanyard(&["coordinator", "allow", "front-desk", "--priority", "20"]).ok();
-    a.lanyard(&["coordinator", "allow", "attic", "--priority", "10"]).ok();
+    allow_both(&a);
     all_know(&[&a, &b], Some("front-desk"));
     resolves(&h3, "muller-co.local", &h1.address());
     eventually("the status says it", CONVERGE_MAX, || {
