@@ -51,6 +51,14 @@ impl Office<'_> {
         }
     }
 
+    /// Stops the laptop and copies its home.
+    fn back_up(&mut self, lab: &Lab) -> PathBuf {
+        self.nodes[1].stop();
+        let backup = lab.dir().join("backup");
+        copy(&self.nodes[1], &self.nodes[1].home(), &backup);
+        backup
+    }
+
     fn nobody_forked(&self) {
         for node in &self.nodes {
             let said = node.lanyard(&["folders"]).ok().stdout;
@@ -67,9 +75,7 @@ fn a_machine_whose_state_is_put_back_signs_nothing_before_it_has_met_another_and
     let mut office = office(&hosts);
     let [here, mine, there] = office.roots.clone();
 
-    office.nodes[1].stop();
-    let backup = lab.dir().join("backup");
-    copy(&office.nodes[1], &office.nodes[1].home(), &backup);
+    let backup = office.back_up(&lab);
     office.nodes[1].up(&[]);
     fs::write(mine.join("plan"), "the laptop's plan").expect("a file");
     fs::write(mine.join("new"), "after the backup").expect("a file");
@@ -159,9 +165,7 @@ fn a_second_history_that_nobody_could_prevent_loses_nothing_and_once_reinstated_
     let mut office = office(&hosts);
     let [here, mine, there] = office.roots.clone();
 
-    office.nodes[1].stop();
-    let backup = lab.dir().join("backup");
-    copy(&office.nodes[1], &office.nodes[1].home(), &backup);
+    let backup = office.back_up(&lab);
     lab.partition(&hosts[0], &hosts[2]);
     lab.partition(&hosts[1], &hosts[2]);
     // What was sent over a connection that still stands would arrive once the cut is healed.
