@@ -75,6 +75,11 @@ impl Oracle {
         self.torn.extend(cut.torn.iter().cloned());
     }
 
+    /// Somebody decided what becomes of a content: that is judged by itself.
+    pub(crate) fn decided_about(&mut self, bytes: &[u8]) {
+        self.fates.entry(bytes.to_vec()).or_default().unsure = true;
+    }
+
     /// Whether these bytes may be under a name at all: somebody saved them, or a power cut left them.
     pub(crate) fn knows(&self, bytes: &[u8]) -> bool {
         self.fates.contains_key(bytes) || self.torn.contains(bytes)

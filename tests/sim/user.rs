@@ -139,7 +139,7 @@ impl Desk<'_> {
         if self.user.saves_large && self.rng.percent(20) { large::file(&own, self.node) } else { own.into_bytes() }
     }
 
-    fn deed(&self, text: String, paths: &[&RelPath]) -> Option<Deed> {
+    pub(crate) fn deed(&self, text: String, paths: &[&RelPath]) -> Option<Deed> {
         Some(Deed { text: format!("user {} {text}", self.node), paths: paths.iter().map(|p| (*p).clone()).collect() })
     }
 
@@ -186,7 +186,7 @@ impl Desk<'_> {
         }
     }
 
-    fn write(&mut self, path: &RelPath, bytes: Vec<u8>) -> bool {
+    pub(crate) fn write(&mut self, path: &RelPath, bytes: Vec<u8>) -> bool {
         if !self.disk.has_room(path) || self.disk.is_dir(path) || (self.disk.calls.full && self.rng.percent(70)) {
             return false;
         }
@@ -248,13 +248,13 @@ impl Desk<'_> {
         self.deed(format!("chmod {path} {mode:o}"), &[&path])
     }
 
-    fn delete(&mut self, path: &RelPath) -> Option<Deed> {
+    pub(crate) fn delete(&mut self, path: &RelPath) -> Option<Deed> {
         self.discard(path);
         self.disk.remove(path);
         self.deed(format!("delete {path}"), &[path])
     }
 
-    fn rename(&mut self, from: &RelPath, to: &RelPath) -> Option<Deed> {
+    pub(crate) fn rename(&mut self, from: &RelPath, to: &RelPath) -> Option<Deed> {
         let possible = self.disk.has_room(to)
             && !to.starts_with(from)
             && !from.starts_with(to)

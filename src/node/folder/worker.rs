@@ -12,7 +12,6 @@ use tracing::warn;
 
 use super::apply::Apply;
 use super::fetcher::{Arrived, Order};
-use super::guard;
 use super::local::Local;
 use super::parked::Parked;
 use super::peers::{self, Peers};
@@ -21,7 +20,7 @@ use super::unusual::{self, Unusual};
 use super::{FolderEvent, Said, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
-use crate::logic::sync::guard::Guard;
+use crate::logic::sync::guard::{Guard, losses};
 use crate::logic::sync::ignore::Ignored;
 use crate::logic::sync::index::{Index, IndexError, Look, Totals};
 use crate::logic::sync::notices::Kind;
@@ -171,7 +170,7 @@ impl Worker {
         let mut local = Local::default();
         local.look_below(RelPath::root());
         let limits = setup.shared.config.guard.limits();
-        let guard = guard::recall(&setup.store, limits)?;
+        let guard = setup.store.read(|look| losses::recall(look, limits))?;
         let mut apply = Apply::default();
         apply.select(follow(&setup.store, setup.selection.clone())?);
         Ok(Self {

@@ -68,6 +68,7 @@ impl World {
     /// A process dies, or the power of its machine fails.
     pub(super) fn perish(&mut self, at: usize) -> Result<(), String> {
         self.faults.deaths += 1;
+        self.died(at);
         if !self.faulty || self.rng.percent(50) {
             self.nodes[at].die();
             return Ok(());
