@@ -12,7 +12,8 @@ use lanyard::base::time::HlcClock;
 use lanyard::base::{ContentId, FileInfo, FolderId, Hlc, Kind, Level, MeshId, NodeId, RelPath, Writer};
 use lanyard::logic::sync::guard::{Guard, Limits};
 use lanyard::logic::sync::index::{EntryId, Index, Look, MemoryIndex, Walk};
-use lanyard::logic::sync::own::{self, Asking, Waiting};
+use lanyard::logic::sync::outage::{self, Outage};
+use lanyard::logic::sync::own::{self, Asking, Heard, Waiting};
 use lanyard::logic::sync::reconcile::{self, Action, Target};
 use lanyard::logic::sync::replica::{self, Author, Authored, Found, Received, Reject, Rules, Seen};
 use lanyard::logic::sync::reuse::{self, Source};
@@ -94,6 +95,10 @@ pub(crate) struct Node {
     pub(crate) asking: Option<Asking>,
     /// Part of its log was forgotten, and its disk was not looked at since.
     pub(crate) forgot: bool,
+    /// Its power failed, and what it announced since may not have reached its disk.
+    pub(crate) outage: Option<Outage>,
+    /// To which others it had a link when it was last asked about.
+    pub(crate) linked: BTreeSet<usize>,
     /// The arrival number of the first batch that came since the start.
     pub(crate) first_arrival: u64,
     pub(crate) complete: bool,
@@ -108,6 +113,8 @@ pub(crate) struct Node {
     looked_ms: u64,
 }
 
+/// A machine is up again after its power failed no sooner than this: files get other times.
+pub(crate) const BOOT_MS: u64 = 100;
 /// No guard.
 const OFF: Limits = Limits { limit: 0, window_ms: 0 };
 
@@ -191,6 +198,8 @@ impl Node {
             rogue: false,
             asking: None,
             forgot: false,
+            outage: None,
+            linked: BTreeSet::new(),
             first_arrival: 0,
             complete: true,
             guard: Guard::new(OFF),
@@ -249,6 +258,10 @@ impl Node {
     /// Dies by a power cut: what was not flushed may be gone.
     pub(crate) fn lose_power(&mut self) -> Cut {
         self.die();
+        let time = self.index.note(NOTE_TIME).expect("memory").and_then(|note| note.try_into().ok());
+        let since_ms = time.map_or(0, u64::from_be_bytes).saturating_sub(outage::UNFLUSHED_MS_MAX);
+        let until_ms = self.disk().now_ms + BOOT_MS;
+        self.outage = Some(Outage { since_ms, until_ms });
         self.disk().power_cut()
     }
 
@@ -282,6 +295,10 @@ impl Node {
         self.first_arrival = self.index.arrival_count().expect("memory");
         let time = self.index.note(NOTE_TIME).expect("memory").and_then(|note| note.try_into().ok());
         self.hlc = HlcClock::starting_after(Hlc { ms: time.map_or(0, u64::from_be_bytes), count: 0 });
+        self.linked.clear();
+        if let Some(Outage { since_ms, .. }) = self.outage {
+            outage::read_again(&mut self.index, self.writer.node, since_ms, (None, usize::MAX)).expect("memory");
+        }
         let pulled = {
             let mut disk = self.disk();
             (disk.calls.dead, disk.calls.fuse) = (false, None);
@@ -413,7 +430,7 @@ impl Node {
         if !self.looked && !self.scan_due && self.candidates.is_empty() {
             self.not_durable();
             self.index.put_note(replica::SCANNED_NOTE, &[1]).expect("memory");
-            (self.looked, self.forgot) = (true, false);
+            (self.looked, self.forgot, self.outage) = (true, false, None);
         }
     }
 
@@ -435,6 +452,12 @@ impl Node {
         }
         if self.forgot && self.plant != Plant::StaleWins {
             found = own::follow(&mut self.index, found).expect("memory");
+        }
+        if let Some(outage) = self.outage {
+            (found, _) = outage::bring_back(&mut self.index, found, self.writer.node, outage).expect("memory");
+        }
+        if !self.looked && self.plant != Plant::StaleWins {
+            found = own::follow_deletions(&mut self.index, found, self.first_arrival).expect("memory");
         }
         let everyone = Office::default();
         let waiting = Waiting::default();
@@ -525,17 +548,25 @@ impl Node {
             _ => self.durable(),
         }
         if own::has_forgotten(self.writer, writer, reached, self.index.frontier(writer).expect("memory")) {
-            self.writer.incarnation = self.writer.incarnation.rotate_left(7) ^ now_ms;
+            self.begin_anew(now_ms);
             self.forgot = !self.looked;
         }
         self.hlc.observe(time, local);
         result.map_err(|reject: Reject| format!("node {}: {reject}", self.at))
     }
 
-    /// Whether the index of one who has the history is merged, before which nothing is signed.
-    pub(crate) fn is_answered(&self, now_ms: u64) -> bool {
-        let asking = self.asking.as_ref();
-        asking.is_some_and(|asking| asking.is_answered(&self.index, &|_| None, u64::MAX / 2, now_ms).expect("memory"))
+    /// Whether the index of one who has the history is merged, before which nothing is signed. Something comes all the time.
+    pub(crate) fn may_sign(&mut self, now_ms: u64) -> bool {
+        let Some(asking) = &self.asking else { return false };
+        let heard = asking.heard(&self.index, &|_| None, u64::MAX / 2, now_ms).expect("memory");
+        if heard == Heard::Enough {
+            self.begin_anew(now_ms);
+        }
+        heard != Heard::NotYet
+    }
+
+    fn begin_anew(&mut self, now_ms: u64) {
+        self.writer.incarnation = self.writer.incarnation.rotate_left(7) ^ now_ms;
     }
 
     /// What is to be done for one needed path; forgets the need if that is nothing.

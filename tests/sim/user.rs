@@ -26,6 +26,9 @@ pub(crate) struct User {
     /// The node of this machine has not looked at everything since its index was made or put back: what equals a deleted file is
     /// taken for that old file, so nobody brings one back.
     pub(crate) is_anew: bool,
+    /// The power of this machine failed and its node has not looked at everything since: a file that is missing may have
+    /// been taken back, so it comes again.
+    pub(crate) is_after_cut: bool,
     /// Names whose conflict this person had a hand in. The entry that says so may come after a later save.
     decided: BTreeSet<RelPath>,
 }
@@ -164,6 +167,9 @@ impl Desk<'_> {
         for (gone, item) in self.disk.walk(path) {
             self.decide_on(&gone);
             self.oracle.discarded(self.node, &item.body);
+            if self.user.is_after_cut {
+                self.oracle.renewed(&item.body);
+            }
             if let Body::File(bytes) = item.body {
                 self.user.trash.push((gone, bytes));
             }

@@ -208,6 +208,7 @@ impl World {
     /// A person at a machine; nobody works on a disk that was pulled.
     fn sit_down<T>(&mut self, at: usize, act: impl FnOnce(&mut Desk<'_>) -> Option<T>) -> Option<T> {
         self.users[at].is_anew = self.is_anew(at);
+        self.users[at].is_after_cut = self.nodes[at].outage.is_some();
         let node = &self.nodes[at];
         node.set_clock(self.now_ms);
         let mut disk = node.disk();
@@ -242,6 +243,7 @@ impl World {
             return;
         }
         self.users[at].is_anew = self.is_anew(at);
+        self.users[at].is_after_cut = self.nodes[at].outage.is_some();
         let visitor = Visitor {
             // Mostly late: what is staged first is nobody's yet.
             after: if self.rng.percent(60) { calls * 2 / 3 + self.rng.below(calls / 3) } else { self.rng.below(calls) },
@@ -503,7 +505,8 @@ impl World {
                     (lie.seq, lie.batch) = ((lie.seq + by).saturating_sub(4), BatchHash(self.rng.bytes()));
                 }
                 self.faults.lies += 1;
-                self.send(at, to, Message::Frontiers(lies, false));
+                let complete = self.rng.percent(30);
+                self.send(at, to, Message::Frontiers(lies, complete));
             }
             self.send(at, to, Message::Frontiers(ours.clone(), complete));
         }

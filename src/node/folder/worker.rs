@@ -24,7 +24,7 @@ use crate::logic::sync::guard::{Guard, losses};
 use crate::logic::sync::ignore::Ignored;
 use crate::logic::sync::index::{Index, IndexError, Look, Totals};
 use crate::logic::sync::notices::Kind;
-use crate::logic::sync::outage;
+use crate::logic::sync::outage::{self, Outage};
 use crate::logic::sync::own::{Asking, Waiting};
 use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
@@ -74,7 +74,7 @@ pub(super) struct Worker {
     /// Whether everything on the disk was looked at since the start.
     pub(super) looked: bool,
     /// The machine went down under the node, and what it announced since this time may not have reached its disk.
-    pub(super) outage_ms: Option<u64>,
+    pub(super) outage: Option<Outage>,
     /// Nothing is signed before peers have said how far the logs reach; `None`: they did.
     pub(super) asking: Option<Asking>,
     /// Part of the own log was forgotten, and the disk was not looked at since.
@@ -179,7 +179,8 @@ impl Worker {
             writer,
             complete,
             looked: false,
-            outage_ms: outage.then(|| time.saturating_sub(outage::UNFLUSHED_MS_MAX)),
+            outage: outage
+                .then(|| Outage { since_ms: time.saturating_sub(outage::UNFLUSHED_MS_MAX), until_ms: came_up_ms() }),
             asking: (!begins).then(|| Asking::new(is_new)),
             forgot: false,
             recall_ms: None,
@@ -220,7 +221,8 @@ impl Worker {
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
         // The rules may have changed while the node was off.
-        if let Err(error) = self.renew_rules().and_then(|()| self.renew_ignored()) {
+        let ready = self.renew_rules().and_then(|()| self.renew_ignored()).and_then(|()| self.read_again());
+        if let Err(error) = ready {
             self.trouble(&error);
         }
         loop {
@@ -454,7 +456,7 @@ impl Worker {
                 index.put_note(replica::SCANNED_NOTE, &[1])?;
                 index.put_note(NOTE_BOOT, boot.as_bytes())
             })?;
-            (self.looked, self.outage_ms, self.forgot) = (true, None, false);
+            (self.looked, self.outage, self.forgot) = (true, None, false);
             self.waiting = Waiting::default();
             self.prune();
         }
@@ -669,6 +671,11 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// When the machine started, by its clock.
+pub(super) fn came_up_ms() -> u64 {
+    clock::wall_ms().saturating_sub(clock::boottime_ms())
 }
 
 /// Marks what a selection wants beyond the one before.
