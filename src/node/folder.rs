@@ -31,12 +31,13 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
+use tracing::warn;
 
 use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId, RelPath, Writer};
 use crate::logic::office;
 use crate::logic::policy::VoidEntry;
 use crate::logic::retention::Retention;
-use crate::logic::sync::guard::{Burst, Stretch};
+use crate::logic::sync::guard::{Burst, Stretch, losses};
 use crate::logic::sync::index::{EntryId, IndexError, Totals};
 use crate::logic::sync::notices::Told;
 use crate::logic::sync::selection::Selection;
@@ -53,10 +54,10 @@ use crate::wire::content::ChunkList;
 use crate::wire::message::{Answer, BatchPush, EntryWant, Frontiers, Have};
 use crate::wire::statement::Range;
 
+pub(super) use crate::logic::sync::guard::losses::Held;
 pub(super) use back::{Back, Content, Wanted};
 pub(super) use check::{Checked, Damaged};
 use fetcher::Arrived;
-pub(super) use guard::Held;
 pub(super) use put::{Change, NotMade};
 pub(super) use rules::NOTE_COMPLETE;
 pub(super) use serve::Server;
@@ -361,7 +362,11 @@ impl FolderHandle {
 
     /// What is held of a burst: how much, and some names; `most` entries are looked at.
     pub(super) fn held(&self, burst: &Burst, most: usize, listed: usize) -> Result<Held, IndexError> {
-        self.store.read(|look| guard::held(look, burst, most, listed))
+        let held = self.store.read(|look| losses::held(look, burst, most, listed))?;
+        if held.is_cut {
+            warn!(most, "more is held than is counted");
+        }
+        Ok(held)
     }
 
     /// Looks at everything and returns when nothing is left to do.

@@ -29,7 +29,7 @@ struct Found {
 pub(super) fn held(shared: &Shared) -> Result<Vec<HeldBurst>, Failure> {
     let policy = commands::must_have_mesh(shared)?;
     let of = |found: Found| {
-        let Held { deletions, replacements, paths } =
+        let Held { deletions, replacements, paths, .. } =
             found.handle.held(&found.burst, LOOKED_MAX, HELD_PATHS_MAX).map_err(|error| unreadable(&error))?;
         Ok(HeldBurst {
             folder: folder_ref(Some(&policy), found.folder),

@@ -21,6 +21,7 @@ use crate::base::{DiscoveryKey, FolderId, Level, MeshId, NodeId, RelPath, Statem
 use crate::logic::policy::{
     self, Exchange, Judge, PlanRefused, Policy, PolicyCache, Refused, StatementSet, View, VoidEntry, Written,
 };
+use crate::logic::sync::guard::losses::Decisions;
 use crate::logic::sync::index::{self, EntryId, IndexError, Look};
 use crate::logic::sync::rejudge::Verdicts;
 use crate::logic::sync::replica::Rules;
@@ -165,16 +166,6 @@ impl FolderRules {
         self.judge.as_ref().map(|judge| judge.not_reinstated(self.folder)).unwrap_or_default()
     }
 
-    /// Whether somebody released this change, should it be held.
-    pub(super) fn is_released(&self, id: EntryId) -> bool {
-        self.judge.as_ref().is_some_and(|judge| judge.is_released(self.folder, id.writer, id.seq))
-    }
-
-    /// How far verdicts on held changes reach in a log.
-    pub(super) fn decided_to(&self, writer: Writer) -> Option<u64> {
-        self.judge.as_ref()?.decided_to(self.folder, writer)
-    }
-
     /// What this node writes as `writer` stays local while it would not count.
     pub(super) fn suspend(&mut self, writer: Writer) {
         let may = self.judge.as_ref().is_none_or(|judge| judge.may_go_on(self.folder, writer));
@@ -270,6 +261,16 @@ impl Verdicts for FolderVerdicts {
 
     fn common(&self, log: Writer) -> Option<u64> {
         Some(self.judge.as_ref()?.forked(self.folder, log)?.1)
+    }
+}
+
+impl Decisions for FolderRules {
+    fn is_released(&self, id: EntryId) -> bool {
+        self.judge.as_ref().is_some_and(|judge| judge.is_released(self.folder, id.writer, id.seq))
+    }
+
+    fn decided_to(&self, log: Writer) -> Option<u64> {
+        self.judge.as_ref()?.decided_to(self.folder, log)
     }
 }
 

@@ -29,6 +29,10 @@ pub(crate) struct Faults {
     pub(crate) copies: u64,
     pub(crate) chunks: u64,
     pub(crate) unfinished: u64,
+    pub(crate) masses: u64,
+    pub(crate) held: u64,
+    pub(crate) verdicts: u64,
+    pub(crate) opposite: u64,
 }
 
 impl Faults {
@@ -58,6 +62,10 @@ impl Faults {
             ("conflict copies", self.copies),
             ("chunks of larger contents fetched", self.chunks),
             ("fetches that ended before the last chunk", self.unfinished),
+            ("changes of many files", self.masses),
+            ("changes that the guard held", self.held),
+            ("verdicts on what was held", self.verdicts),
+            ("opposite verdicts at once", self.opposite),
         ]
     }
 
@@ -86,6 +94,10 @@ impl Faults {
         self.copies += other.copies;
         self.chunks += other.chunks;
         self.unfinished += other.unfinished;
+        self.masses += other.masses;
+        self.held += other.held;
+        self.verdicts += other.verdicts;
+        self.opposite += other.opposite;
     }
 
     /// The first kind that never happened.

@@ -8,9 +8,11 @@
 mod calls;
 mod disk;
 mod faults;
+mod guard;
 mod large;
 mod node;
 mod oracle;
+mod parcel;
 mod plant;
 mod rng;
 mod scenario;
@@ -28,6 +30,9 @@ use world::{Setup, World};
 const SEEDS: u64 = 2_000;
 /// Seeds within which a planted bug must be caught.
 const PLANT_SEEDS: u64 = 1_000;
+
+/// So many offices have guards.
+const GUARDED_PERCENT: usize = 25;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -48,7 +53,9 @@ fn setup(seed: u64, plant: Plant) -> Setup {
     let planted = matches!(plant, Plant::SignBeforeAsking | Plant::StaleWins);
     let put_back = (!forgets && (rng.percent(25) || planted)).then(|| rng.percent(50));
     let large = rng.percent(20) || plant == Plant::TrustPartialAfterCrash;
-    Setup { seed, nodes, steps, plant, reader, rogue, liar, forgets, put_back, large }
+    let guard = rng.percent(GUARDED_PERCENT) || plant.is_about_guard();
+    let steps = if plant.is_about_guard() { 20 } else { steps };
+    Setup { guard, seed, nodes, steps, plant, reader, rogue, liar, forgets, put_back, large }
 }
 
 /// One run; a panic is a failure like any other.
@@ -103,6 +110,9 @@ fn live(world: &mut World) -> Result<(), String> {
     world.heal()?;
     world.judge()?;
     world.one_at_a_time(4)?;
+    if world.setup.guard {
+        world.mass_changes(2)?;
+    }
     if !world.setup.reader {
         world.delete_copies(0);
         world.heal()?;

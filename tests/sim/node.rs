@@ -10,11 +10,12 @@ use std::sync::{Arc, MutexGuard};
 use ed25519_dalek::SigningKey;
 use lanyard::base::time::HlcClock;
 use lanyard::base::{ContentId, FileInfo, FolderId, Hlc, Kind, Level, MeshId, NodeId, RelPath, Writer};
-use lanyard::logic::sync::index::{self, EntryId, Index, Look, MemoryIndex, Walk};
-use lanyard::logic::sync::own::{self, Asking, Waiting};
+use lanyard::logic::sync::guard::{Guard, Limits};
+use lanyard::logic::sync::index::{EntryId, Index, Look, MemoryIndex, Walk};
+use lanyard::logic::sync::outage::{self, Outage};
+use lanyard::logic::sync::own::{self, Asking, Heard, Waiting};
 use lanyard::logic::sync::reconcile::{self, Action, Target};
-use lanyard::logic::sync::rejudge::Verdicts;
-use lanyard::logic::sync::replica::{self, Author, Authored, Found, Push, Received, Reject, Rules, Seen};
+use lanyard::logic::sync::replica::{self, Author, Authored, Found, Received, Reject, Rules, Seen};
 use lanyard::logic::sync::reuse::{self, Source};
 use lanyard::logic::sync::scan::{Candidate, Join};
 use lanyard::logic::sync::verify;
@@ -23,16 +24,17 @@ use lanyard::shell::disk::commit::{self, CommitOrder, Outcome, Put};
 use lanyard::shell::disk::stage::Partial;
 use lanyard::shell::disk::versions::{self, Shelf, Sought};
 use lanyard::shell::disk::{DiskError, Folder, scan, stage};
-use lanyard::wire::batch::{Batch, Header, Packed, What};
+use lanyard::wire::batch::{Batch, Packed, What};
 use lanyard::wire::chunker::chunks_of;
 use lanyard::wire::codec::{self, Bytes};
 use lanyard::wire::content::ChunkList;
 use lanyard::wire::message::{Hole, HoleReason};
-use lanyard::wire::signed::Signed;
 use lanyard::wire::statement::Frontier;
 
 use crate::calls::Drive;
 use crate::disk::{Cut, Disk, Tree};
+use crate::guard::Said;
+use crate::parcel::{Parcel, Sheet};
 use crate::plant::{Plant, Planted};
 use crate::rng::Rng;
 
@@ -52,78 +54,6 @@ pub(crate) struct Office {
 impl Rules for Office {
     fn permits(&self, node: NodeId, _: &RelPath, level: Level) -> bool {
         level <= Level::Read || !self.readers.contains(&node)
-    }
-}
-
-impl Verdicts for Office {
-    fn counts(&self, header: &Header, _: u64, path: &RelPath, _: &dyn Look) -> index::Result<bool> {
-        Ok(self.permits(header.writer.node, path, Level::Write))
-    }
-}
-
-/// A signed batch on its way.
-#[derive(Clone, Debug)]
-enum Sheet {
-    /// As an honest node sent it. Its signature was checked often enough where it came from.
-    Known(Box<Batch>),
-    Raw(Signed),
-}
-
-/// A batch as it travels.
-#[derive(Clone, Debug)]
-pub(crate) struct Parcel {
-    sheet: Sheet,
-    packed: Vec<u8>,
-    holes: Vec<Hole>,
-    /// Somebody changed it on purpose.
-    pub(crate) is_lie: bool,
-}
-
-impl Parcel {
-    /// A batch with all its entries.
-    pub(crate) fn whole(authored: &Authored) -> Self {
-        let entries = (0..).zip(authored.entries.iter().cloned()).collect();
-        Self::of(&Push { batch: authored.batch.clone(), entries, holes: Vec::new() })
-    }
-
-    pub(crate) fn of(push: &Push) -> Self {
-        let (sheet, packed) = (Sheet::Known(Box::new(push.batch.clone())), codec::encode(&push.pack()));
-        Self { sheet, packed, holes: push.holes.clone(), is_lie: false }
-    }
-
-    /// The same as it comes over a wire: nothing about it is known.
-    pub(crate) fn raw(mut self) -> Self {
-        if let Sheet::Known(batch) = self.sheet {
-            self.sheet = Sheet::Raw(batch.signed().clone());
-        }
-        self
-    }
-
-    /// What a lying member makes of it: other signed bytes, another signature, other entries, or a claim that it
-    /// lacks them.
-    pub(crate) fn twisted(self, rng: &mut Rng) -> Self {
-        let mut parcel = self.raw();
-        parcel.is_lie = true;
-        let Sheet::Raw(signed) = &mut parcel.sheet else { return parcel };
-        let flip = |bytes: &[u8], rng: &mut Rng| {
-            let mut bytes = bytes.to_vec();
-            let at = rng.below(bytes.len());
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= 1 << rng.below(8);
-            }
-            bytes
-        };
-        match rng.below(4) {
-            0 => signed.envelope = Bytes::new(flip(&signed.envelope, rng)).expect("as long as before"),
-            1 => signed.signature = Bytes::new(flip(&signed.signature, rng)).expect("as long as before"),
-            2 => parcel.packed = flip(&parcel.packed, rng),
-            _ => {
-                let reason = if rng.percent(50) { HoleReason::Missing } else { HoleReason::Withheld };
-                parcel.packed = codec::encode(&Packed::pack([]));
-                parcel.holes = (0..64).map(|index| Hole { index, reason }).collect();
-            }
-        }
-        parcel
     }
 }
 
@@ -165,12 +95,28 @@ pub(crate) struct Node {
     pub(crate) asking: Option<Asking>,
     /// Part of its log was forgotten, and its disk was not looked at since.
     pub(crate) forgot: bool,
+    /// Its power failed, and what it announced since may not have reached its disk.
+    pub(crate) outage: Option<Outage>,
+    /// To which others it had a link when it was last asked about.
+    pub(crate) linked: BTreeSet<usize>,
     /// The arrival number of the first batch that came since the start.
     pub(crate) first_arrival: u64,
     pub(crate) complete: bool,
+    /// What holds bursts of changes, and when; `limit` 0: never.
+    pub(crate) guard: Guard,
+    pub(crate) limits: Limits,
+    /// How often something had to wait.
+    pub(crate) held: u64,
+    /// Verdicts that came here, by their number in the office.
+    pub(crate) said: BTreeMap<usize, Said>,
     /// For a planted bug: when everything was looked at last.
     looked_ms: u64,
 }
+
+/// A machine is up again after its power failed no sooner than this: files get other times.
+pub(crate) const BOOT_MS: u64 = 100;
+/// No guard.
+const OFF: Limits = Limits { limit: 0, window_ms: 0 };
 
 /// The content id of some bytes.
 pub(crate) fn content(bytes: &[u8]) -> (ContentId, ChunkList) {
@@ -233,7 +179,7 @@ impl Node {
             writer,
             index: MemoryIndex::default(),
             safe_index: None,
-            forgetful: rng.percent(25),
+            forgetful: rng.percent(25) || plant == Plant::CountsLate,
             drive,
             folder,
             partials: BTreeMap::new(),
@@ -252,8 +198,14 @@ impl Node {
             rogue: false,
             asking: None,
             forgot: false,
+            outage: None,
+            linked: BTreeSet::new(),
             first_arrival: 0,
             complete: true,
+            guard: Guard::new(OFF),
+            limits: OFF,
+            held: 0,
+            said: BTreeMap::new(),
             looked_ms: 0,
         }
     }
@@ -271,19 +223,19 @@ impl Node {
         self.disk().now_ms = self.local_ms(now_ms);
     }
 
-    fn planted(&mut self, now_ms: u64) -> Planted<'_> {
+    pub(crate) fn planted(&mut self, now_ms: u64) -> Planted<'_> {
         let now_ms = self.local_ms(now_ms);
         Planted { inner: &mut self.index, plant: self.plant, own: self.writer, now_ms }
     }
 
     /// What follows may be forgotten by a death until the next durable transaction.
-    fn not_durable(&mut self) {
+    pub(crate) fn not_durable(&mut self) {
         if self.forgetful && self.safe_index.is_none() {
             self.safe_index = Some(self.index.clone());
         }
     }
 
-    fn durable(&mut self) {
+    pub(crate) fn durable(&mut self) {
         self.safe_index = None;
     }
 
@@ -306,6 +258,10 @@ impl Node {
     /// Dies by a power cut: what was not flushed may be gone.
     pub(crate) fn lose_power(&mut self) -> Cut {
         self.die();
+        let time = self.index.note(NOTE_TIME).expect("memory").and_then(|note| note.try_into().ok());
+        let since_ms = time.map_or(0, u64::from_be_bytes).saturating_sub(outage::UNFLUSHED_MS_MAX);
+        let until_ms = self.disk().now_ms + BOOT_MS;
+        self.outage = Some(Outage { since_ms, until_ms });
         self.disk().power_cut()
     }
 
@@ -329,6 +285,7 @@ impl Node {
         self.index = MemoryIndex::default();
         self.writer.incarnation = rng.next();
         self.noted_chunks.clear();
+        self.said.clear();
         self.complete = false;
     }
 
@@ -338,6 +295,10 @@ impl Node {
         self.first_arrival = self.index.arrival_count().expect("memory");
         let time = self.index.note(NOTE_TIME).expect("memory").and_then(|note| note.try_into().ok());
         self.hlc = HlcClock::starting_after(Hlc { ms: time.map_or(0, u64::from_be_bytes), count: 0 });
+        self.linked.clear();
+        if let Some(Outage { since_ms, .. }) = self.outage {
+            outage::read_again(&mut self.index, self.writer.node, since_ms, (None, usize::MAX)).expect("memory");
+        }
         let pulled = {
             let mut disk = self.disk();
             (disk.calls.dead, disk.calls.fuse) = (false, None);
@@ -350,6 +311,7 @@ impl Node {
             // What stays is removed at the next start.
             let _ = stage::clean(&self.folder, now_ms);
         }
+        self.recall_guard();
     }
 
     /// Whether the folder is the one that it should be.
@@ -468,7 +430,7 @@ impl Node {
         if !self.looked && !self.scan_due && self.candidates.is_empty() {
             self.not_durable();
             self.index.put_note(replica::SCANNED_NOTE, &[1]).expect("memory");
-            (self.looked, self.forgot) = (true, false);
+            (self.looked, self.forgot, self.outage) = (true, false, None);
         }
     }
 
@@ -490,6 +452,12 @@ impl Node {
         }
         if self.forgot && self.plant != Plant::StaleWins {
             found = own::follow(&mut self.index, found).expect("memory");
+        }
+        if let Some(outage) = self.outage {
+            (found, _) = outage::bring_back(&mut self.index, found, self.writer.node, outage).expect("memory");
+        }
+        if !self.looked && self.plant != Plant::StaleWins {
+            found = own::follow_deletions(&mut self.index, found, self.first_arrival).expect("memory");
         }
         let everyone = Office::default();
         let waiting = Waiting::default();
@@ -569,28 +537,36 @@ impl Node {
         }
         let time = header.time;
         let everyone = Office::default();
-        let rules = if self.plant == Plant::NoRules { &everyone } else { rules };
+        let rules = self.known(if self.plant == Plant::NoRules { &everyone } else { rules });
         // A transaction: what is refused half way leaves no trace.
         let before = parcel.is_lie.then(|| self.index.clone());
         let writer = header.writer;
         let reached = self.index.frontier(writer).expect("memory");
-        let result = replica::receive(&mut self.planted(now_ms), (MESH, FOLDER), rules, &batch, entries, &holes);
+        let result = replica::receive(&mut self.planted(now_ms), (MESH, FOLDER), &rules, &batch, entries, &holes);
         match (&result, before) {
             (Err(_), Some(before)) => self.index = before,
             _ => self.durable(),
         }
         if own::has_forgotten(self.writer, writer, reached, self.index.frontier(writer).expect("memory")) {
-            self.writer.incarnation = self.writer.incarnation.rotate_left(7) ^ now_ms;
+            self.begin_anew(now_ms);
             self.forgot = !self.looked;
         }
         self.hlc.observe(time, local);
         result.map_err(|reject: Reject| format!("node {}: {reject}", self.at))
     }
 
-    /// Whether the index of one who has the history is merged, before which nothing is signed.
-    pub(crate) fn is_answered(&self, now_ms: u64) -> bool {
-        let asking = self.asking.as_ref();
-        asking.is_some_and(|asking| asking.is_answered(&self.index, &|_| None, u64::MAX / 2, now_ms).expect("memory"))
+    /// Whether the index of one who has the history is merged, before which nothing is signed. Something comes all the time.
+    pub(crate) fn may_sign(&mut self, now_ms: u64) -> bool {
+        let Some(asking) = &self.asking else { return false };
+        let heard = asking.heard(&self.index, &|_| None, u64::MAX / 2, now_ms).expect("memory");
+        if heard == Heard::Enough {
+            self.begin_anew(now_ms);
+        }
+        heard != Heard::NotYet
+    }
+
+    fn begin_anew(&mut self, now_ms: u64) {
+        self.writer.incarnation = self.writer.incarnation.rotate_left(7) ^ now_ms;
     }
 
     /// What is to be done for one needed path; forgets the need if that is nothing.
@@ -648,7 +624,8 @@ impl Node {
         if !self.is_marked() {
             return Vec::new();
         }
-        let mut acted = Vec::new();
+        let (actions, held) = self.let_through(actions, now_ms);
+        let mut acted: Vec<(Action, Acted)> = held.into_iter().map(|action| (action, Acted::Waits)).collect();
         let (mut orders, mut done) = (Vec::new(), Vec::new());
         for (action, bytes) in actions {
             let staged = match (action.target.content(), bytes) {

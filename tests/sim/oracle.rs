@@ -75,6 +75,19 @@ impl Oracle {
         self.torn.extend(cut.torn.iter().cloned());
     }
 
+    /// The power failed before it was noticed that these are missing and `other` are there instead.
+    pub(crate) fn not_announced(&mut self, is_missing: &dyn Fn(&[u8]) -> bool, other: Vec<Vec<u8>>) {
+        for (_, fate) in self.fates.iter_mut().filter(|(bytes, _)| is_missing(bytes)) {
+            fate.renewed = true;
+        }
+        self.power_failed(&Cut { unsure: other, ..Cut::default() });
+    }
+
+    /// Somebody decided what becomes of a content: that is judged by itself.
+    pub(crate) fn decided_about(&mut self, bytes: &[u8]) {
+        self.fates.entry(bytes.to_vec()).or_default().unsure = true;
+    }
+
     /// Whether these bytes may be under a name at all: somebody saved them, or a power cut left them.
     pub(crate) fn knows(&self, bytes: &[u8]) -> bool {
         self.fates.contains_key(bytes) || self.torn.contains(bytes)

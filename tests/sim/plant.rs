@@ -64,11 +64,23 @@ pub(crate) enum Plant {
     StaleWins,
     /// What is left of a content that was on its way is believed to be what was noted of it.
     TrustPartialAfterCrash,
+    /// The guard adds changes up over a far shorter time than it should.
+    WindowTooShort,
+    /// After a restart the guard does not know what it had let through.
+    GuardForgets,
+    /// What the guard lets through is remembered only with what comes after it.
+    CountsLate,
+    /// A release lets everybody's changes through.
+    ReleaseAll,
+    /// What is renamed counts as lost.
+    RenameIsLoss,
+    /// After a verdict the guard forgets what it held before all of it is to be done again.
+    LetGoForgets,
 }
 
 impl Plant {
     /// All of them.
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::ForgetTombstone,
         Self::SkipExpected,
         Self::BaseFromHeads,
@@ -93,7 +105,19 @@ impl Plant {
         Self::SignBeforeAsking,
         Self::StaleWins,
         Self::TrustPartialAfterCrash,
+        Self::WindowTooShort,
+        Self::GuardForgets,
+        Self::CountsLate,
+        Self::ReleaseAll,
+        Self::RenameIsLoss,
+        Self::LetGoForgets,
     ];
+
+    /// Whether it is a bug of the guard.
+    pub(crate) fn is_about_guard(self) -> bool {
+        use Plant::{CountsLate, GuardForgets, LetGoForgets, ReleaseAll, RenameIsLoss, WindowTooShort};
+        [WindowTooShort, GuardForgets, CountsLate, ReleaseAll, RenameIsLoss, LetGoForgets].contains(&self)
+    }
 }
 
 /// An index with a bug in what it keeps.
@@ -185,6 +209,9 @@ impl Look for Planted<'_> {
         self.inner.chunk_list(content)
     }
     fn places_of(&self, content: ContentId, most: usize) -> Result<Vec<RelPath>> {
+        if self.plant == Plant::RenameIsLoss {
+            return Ok(Vec::new());
+        }
         self.inner.places_of(content, most)
     }
     fn place_of_chunk(&self, chunk: ChunkHash) -> Result<Option<ChunkPlace>> {

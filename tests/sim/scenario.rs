@@ -4,7 +4,8 @@ use lanyard::base::RelPath;
 use lanyard::logic::sync::index::Look;
 
 use crate::disk::Body;
-use crate::node::{Acted, Node, Parcel};
+use crate::node::{Acted, Node};
+use crate::parcel::Parcel;
 use crate::plant::Plant;
 use crate::rng::Rng;
 use crate::user::{self, path};
@@ -26,6 +27,7 @@ impl Story {
             forgets: false,
             put_back: None,
             large: false,
+            guard: false,
         };
         let mut world = World::new(setup);
         world.nodes[0].skew_ms = 0;

@@ -26,6 +26,9 @@ pub(crate) struct User {
     /// The node of this machine has not looked at everything since its index was made or put back: what equals a deleted file is
     /// taken for that old file, so nobody brings one back.
     pub(crate) is_anew: bool,
+    /// The power of this machine failed and its node has not looked at everything since: a file that is missing may have
+    /// been taken back, so it comes again.
+    pub(crate) is_after_cut: bool,
     /// Names whose conflict this person had a hand in. The entry that says so may come after a later save.
     decided: BTreeSet<RelPath>,
 }
@@ -139,7 +142,7 @@ impl Desk<'_> {
         if self.user.saves_large && self.rng.percent(20) { large::file(&own, self.node) } else { own.into_bytes() }
     }
 
-    fn deed(&self, text: String, paths: &[&RelPath]) -> Option<Deed> {
+    pub(crate) fn deed(&self, text: String, paths: &[&RelPath]) -> Option<Deed> {
         Some(Deed { text: format!("user {} {text}", self.node), paths: paths.iter().map(|p| (*p).clone()).collect() })
     }
 
@@ -164,6 +167,9 @@ impl Desk<'_> {
         for (gone, item) in self.disk.walk(path) {
             self.decide_on(&gone);
             self.oracle.discarded(self.node, &item.body);
+            if self.user.is_after_cut {
+                self.oracle.renewed(&item.body);
+            }
             if let Body::File(bytes) = item.body {
                 self.user.trash.push((gone, bytes));
             }
@@ -186,7 +192,7 @@ impl Desk<'_> {
         }
     }
 
-    fn write(&mut self, path: &RelPath, bytes: Vec<u8>) -> bool {
+    pub(crate) fn write(&mut self, path: &RelPath, bytes: Vec<u8>) -> bool {
         if !self.disk.has_room(path) || self.disk.is_dir(path) || (self.disk.calls.full && self.rng.percent(70)) {
             return false;
         }
@@ -248,13 +254,13 @@ impl Desk<'_> {
         self.deed(format!("chmod {path} {mode:o}"), &[&path])
     }
 
-    fn delete(&mut self, path: &RelPath) -> Option<Deed> {
+    pub(crate) fn delete(&mut self, path: &RelPath) -> Option<Deed> {
         self.discard(path);
         self.disk.remove(path);
         self.deed(format!("delete {path}"), &[path])
     }
 
-    fn rename(&mut self, from: &RelPath, to: &RelPath) -> Option<Deed> {
+    pub(crate) fn rename(&mut self, from: &RelPath, to: &RelPath) -> Option<Deed> {
         let possible = self.disk.has_room(to)
             && !to.starts_with(from)
             && !from.starts_with(to)

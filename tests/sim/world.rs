@@ -1,6 +1,7 @@
 //! The office: nodes, links that lose, delay, double, reorder and cut, disks that fail, fill and are pulled, deaths and
 //! power cuts, clocks that jump, members that lie, and healing.
 
+mod burst;
 mod judge;
 mod large;
 mod trouble;
@@ -18,8 +19,10 @@ use lanyard::wire::statement::Frontier;
 use crate::calls::Visitor;
 use crate::disk::{Cut, Item, Tree};
 use crate::faults::Faults;
-use crate::node::{Acted, Announced, Got, Node, Office, PARKED_MAX, Parcel, Ready, content};
+use crate::guard::Said;
+use crate::node::{Acted, Announced, Got, Node, Office, PARKED_MAX, Ready, content};
 use crate::oracle::Oracle;
+use crate::parcel::Parcel;
 use crate::plant::Plant;
 use crate::rng::Rng;
 use crate::user::{self, Deed, Desk, User};
@@ -48,6 +51,8 @@ pub(crate) struct Setup {
     pub(crate) put_back: Option<bool>,
     /// Some files have several chunks.
     pub(crate) large: bool,
+    /// In the end mass changes come, which are held.
+    pub(crate) guard: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +60,8 @@ enum Message {
     /// How far a node is, and whether it has history.
     Frontiers(Vec<Frontier>, bool),
     Parcel(Box<Parcel>),
+    /// The number of a verdict.
+    Said(usize),
 }
 
 /// A message on its way.
@@ -83,6 +90,12 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     /// A node whose state was put back and that has met nobody since, and what its users had discarded before.
     unaware: Option<(usize, std::collections::BTreeSet<Vec<u8>>)>,
+    /// All verdicts.
+    verdicts: Vec<Said>,
+    /// Mass changes under way.
+    bursts: Vec<burst::Burst>,
+    /// Nobody else changes anything between two calls of lanyard.
+    calm: bool,
     /// All that was ever signed and sent.
     pub(crate) archive: Vec<Authored>,
     pub(crate) trace: Vec<String>,
@@ -124,6 +137,9 @@ impl World {
             fragile: false,
             faults: Faults::default(),
             unaware: None,
+            verdicts: Vec::new(),
+            bursts: Vec::new(),
+            calm: false,
             archive: Vec::new(),
             trace: Vec::new(),
             tracing: std::env::var_os("SIM_TRACE").is_some(),
@@ -192,6 +208,7 @@ impl World {
     /// A person at a machine; nobody works on a disk that was pulled.
     fn sit_down<T>(&mut self, at: usize, act: impl FnOnce(&mut Desk<'_>) -> Option<T>) -> Option<T> {
         self.users[at].is_anew = self.is_anew(at);
+        self.users[at].is_after_cut = self.nodes[at].outage.is_some();
         let node = &self.nodes[at];
         node.set_clock(self.now_ms);
         let mut disk = node.disk();
@@ -222,10 +239,11 @@ impl World {
 
     /// A person will do something between two calls of lanyard.
     fn invite(&mut self, at: usize, chance: usize, calls: usize, names: &[RelPath]) {
-        if !self.faulty || !self.rng.percent(chance) {
+        if !self.faulty || self.calm || !self.rng.percent(chance) {
             return;
         }
         self.users[at].is_anew = self.is_anew(at);
+        self.users[at].is_after_cut = self.nodes[at].outage.is_some();
         let visitor = Visitor {
             // Mostly late: what is staged first is nobody's yet.
             after: if self.rng.percent(60) { calls * 2 / 3 + self.rng.below(calls / 3) } else { self.rng.below(calls) },
@@ -437,6 +455,7 @@ impl World {
 
     fn handle(&mut self, from: usize, to: usize, message: Message) -> Result<(), String> {
         match message {
+            Message::Said(number) => self.hear(to, number),
             Message::Frontiers(theirs, complete) => {
                 let most = if self.faulty { 1 + self.rng.below(8) } else { usize::MAX };
                 let reader = self.nodes[from].writer.node;
@@ -486,10 +505,12 @@ impl World {
                     (lie.seq, lie.batch) = ((lie.seq + by).saturating_sub(4), BatchHash(self.rng.bytes()));
                 }
                 self.faults.lies += 1;
-                self.send(at, to, Message::Frontiers(lies, false));
+                let complete = self.rng.percent(30);
+                self.send(at, to, Message::Frontiers(lies, complete));
             }
             self.send(at, to, Message::Frontiers(ours.clone(), complete));
         }
+        self.tell_verdicts(at);
     }
 
     /// Memory is bounded, and only whole contents that somebody saved were ever put under a name.
@@ -505,6 +526,7 @@ impl World {
                 }
             }
         }
+        self.within_limits()?;
         let waiting = self.queue.len();
         if waiting > QUEUE_MAX { Err(format!("memory: {waiting} messages are on their way")) } else { Ok(()) }
     }
@@ -516,7 +538,7 @@ impl World {
         }
         self.nodes[at].set_clock(self.now_ms);
         let mut needs = self.nodes[at].index.needs(None, usize::MAX).expect("memory");
-        if self.faulty {
+        if self.faulty && most < usize::MAX {
             let start = self.rng.below(needs.len().max(1));
             needs = needs.into_iter().skip(start).take(most).collect();
         }
@@ -611,6 +633,12 @@ impl World {
             return Some(Got::Bytes(bytes));
         }
         let path = action.copy_of.as_ref().map_or(&action.name, |(owner, _)| owner);
+        // What comes back after a verdict lies among the versions.
+        if self.setup.guard
+            && let Some(bytes) = self.nodes[at].serve(path, id, self.nodes[at].writer.node)
+        {
+            return Some(Got::Bytes(bytes));
+        }
         if bytes > CHUNK_BYTES_MIN as u64 {
             return self.fetch_in_parts(at, path, id);
         }
@@ -718,6 +746,7 @@ impl World {
         let mut sum = self.faults;
         for node in &self.nodes {
             let calls = node.disk().calls.faults;
+            sum.held += node.held;
             (sum.failed, sum.full, sum.torn) =
                 (sum.failed + calls.failed, sum.full + calls.full, sum.torn + calls.torn);
         }

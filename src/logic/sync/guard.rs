@@ -10,6 +10,8 @@
 //!    month's work. Once they exceed `limit` the rest of that stretch is held;
 //! 4. what was let through is remembered over restarts, in a bounded list for each node.
 
+pub mod losses;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};

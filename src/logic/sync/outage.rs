@@ -2,35 +2,73 @@
 //!
 //! A program's save reaches the disk some time after it reaches this node, and a power cut in between leaves the name
 //! missing, shorter, or as it was before. Such a state is nobody's edit: announced, it would undo the change everywhere.
-//! So at the first look after such a start, what this node announced shortly before and what is now less than that is
-//! noted as it is on the disk and brought back from the peers. What is there instead goes to the kept versions.
+//! So at the first look after such a start, what this node announced shortly before is read again, even where length and
+//! times are as they were: a file that was written in place may have its new times and its old bytes. What is less
+//! than it was announced as is noted as it is on the disk and brought back from the peers. What is there instead goes to the
+//! kept versions.
 
-use super::index::{Head, Index, OnDisk, PathRecord, Result};
+use super::index::{EntryId, Head, Index, OnDisk, PathRecord, Result};
 use super::reconcile;
 use super::replica::Found;
-use crate::base::{NodeId, VersionVector};
+use crate::base::{NodeId, VersionVector, Writer};
 use crate::wire::batch::What;
 
 /// How long before the end of its log what a node announced may not have reached its disk. Linux writes after half a
 /// minute at the latest, with laptop mode after ten minutes.
 pub const UNFLUSHED_MS_MAX: u64 = 10 * 60 * 1000;
 
+/// When the machine went down and came up again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outage {
+    /// What was announced since may not have reached the disk.
+    pub since_ms: u64,
+    /// When the machine was up again, by its clock. What was saved after that was saved by somebody.
+    pub until_ms: u64,
+}
+
+/// Marks what this node announced since `since_ms`, so that the next look reads it whatever its times say: at most `most` of
+/// its entries after `after`. Returns after which to go on.
+pub fn read_again(
+    index: &mut dyn Index,
+    own: NodeId,
+    since_ms: u64,
+    (after, most): (Option<EntryId>, usize),
+) -> Result<Option<EntryId>> {
+    let first = EntryId { writer: Writer { node: own, incarnation: 0 }, seq: 0 };
+    let page = index.entries_after(Some(after.unwrap_or(first)), most)?;
+    let own_ones: Vec<_> = page.into_iter().take_while(|(id, _)| id.writer.node == own).collect();
+    for (id, path) in &own_ones {
+        let Some(mut record) = index.path(path)? else { continue };
+        let head = record.head(*id).cloned();
+        let of = head.or(index.kept(path)?.into_iter().find(|kept| kept.id == *id));
+        let is_recent = of.is_some_and(|head| head.salted.entry.time.ms >= since_ms);
+        if let Some(disk) = record.disk.as_mut().filter(|disk| is_recent && !disk.recheck) {
+            disk.recheck = true;
+            index.put_path(path, &record)?;
+        }
+    }
+    Ok(own_ones.last().filter(|_| own_ones.len() == most).map(|(id, _)| *id))
+}
+
 /// Whether what was found is a change of this node's that did not reach the disk, rather than a new one.
 ///
 /// `kept` are versions that others superseded since; their content may not have been put in place yet.
-fn is_taken_back(record: &PathRecord, kept: &[Head], found: &Found, own: NodeId, since_ms: u64) -> bool {
+fn is_taken_back(record: &PathRecord, kept: &[Head], found: &Found, own: NodeId, outage: Outage) -> bool {
+    let Outage { since_ms, until_ms } = outage;
     let recent = |head: &&Head| head.id.writer.node == own && head.salted.entry.time.ms >= since_ms;
     let standing = record.heads.iter().find(recent);
     match (&record.disk, &found.seen) {
         (Some(_), _) if standing.or(kept.iter().find(recent)).is_none() => false,
         (Some(_), None) => true,
         (Some(disk), Some(seen)) => {
-            let less = seen.info.bytes < disk.info.bytes || seen.info.mtime <= disk.info.mtime;
+            let is_older = seen.info.mtime.to_ms() < until_ms;
+            let less = is_older && (seen.info.bytes < disk.info.bytes || seen.info.mtime <= disk.info.mtime);
             disk.what != seen.what && matches!(seen.what, What::File { .. }) && less
         }
         // Removed, and back: nothing has touched it since before its removal was announced.
         (None, Some(seen)) => {
-            standing.is_some_and(|head| !head.is_live() && seen.info.ctime.to_ms() < head.salted.entry.time.ms)
+            let until_ms = standing.map_or(0, |head| head.salted.entry.time.ms.min(until_ms));
+            standing.is_some_and(|head| !head.is_live() && seen.info.ctime.to_ms() < until_ms)
         }
         (None, None) => false,
     }
@@ -38,12 +76,17 @@ fn is_taken_back(record: &PathRecord, kept: &[Head], found: &Found, own: NodeId,
 
 /// Notes of each thing found that is such a change, that it is to be brought back; returns the others, and how many
 /// these were.
-pub fn bring_back(index: &mut dyn Index, found: Vec<Found>, own: NodeId, since_ms: u64) -> Result<(Vec<Found>, usize)> {
+pub fn bring_back(
+    index: &mut dyn Index,
+    found: Vec<Found>,
+    own: NodeId,
+    outage: Outage,
+) -> Result<(Vec<Found>, usize)> {
     let count = found.len();
     let mut others = Vec::with_capacity(count);
     for found in found {
         let mut record = index.path(&found.path)?.unwrap_or_default();
-        if !is_taken_back(&record, &index.kept(&found.path)?, &found, own, since_ms) {
+        if !is_taken_back(&record, &index.kept(&found.path)?, &found, own, outage) {
             others.push(found);
             continue;
         }
@@ -58,7 +101,6 @@ pub fn bring_back(index: &mut dyn Index, found: Vec<Found>, own: NodeId, since_m
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::EntryId;
     use super::super::replica::Seen;
     use super::*;
     use crate::base::{ContentId, FileInfo, FileTime, Hlc, Kind, RelPath, Writer};
@@ -66,6 +108,7 @@ mod tests {
 
     const OWN: NodeId = NodeId([1; 32]);
     const SINCE_MS: u64 = 50_000;
+    const OUTAGE: Outage = Outage { since_ms: SINCE_MS, until_ms: 70_000 };
 
     fn info(bytes: u64, secs: i64) -> FileInfo {
         let time = FileTime { secs, nanos: 0 };
@@ -97,7 +140,25 @@ mod tests {
     }
 
     fn back(record: &PathRecord, found: &Found) -> bool {
-        is_taken_back(record, &[], found, OWN, SINCE_MS)
+        is_taken_back(record, &[], found, OWN, OUTAGE)
+    }
+
+    #[test]
+    fn what_this_node_announced_shortly_before_is_read_again() {
+        use super::super::index::{Look, MemoryIndex};
+        for (node, since_ms, read) in [(OWN, SINCE_MS, true), (OWN, 60_001, false), (NodeId([2; 32]), SINCE_MS, false)]
+        {
+            let mut index = MemoryIndex::default();
+            let record = announced(node, file(1, 100));
+            index.put_path(&path(), &record).expect("memory");
+            index.put_entry_path(record.heads[0].id, &path()).expect("memory");
+            let next = read_again(&mut index, OWN, since_ms, (None, 1)).expect("memory");
+            if let Some(next) = next {
+                assert_eq!(read_again(&mut index, OWN, since_ms, (Some(next), 1)).expect("memory"), None);
+            }
+            let disk = index.path(&path()).expect("memory").and_then(|record| record.disk);
+            assert_eq!(disk.map(|disk| disk.recheck), Some(read));
+        }
     }
 
     #[test]
@@ -106,6 +167,13 @@ mod tests {
         assert!(back(&record, &found(None)));
         assert!(back(&record, &found(Some((file(2, 0), info(0, 61))))));
         assert!(back(&record, &found(Some((file(2, 500), info(500, 40))))));
+    }
+
+    #[test]
+    fn what_was_saved_after_the_machine_came_up_is_an_edit_however_short() {
+        let record = announced(OWN, file(1, 100));
+        assert!(back(&record, &found(Some((file(2, 1), info(1, 69))))));
+        assert!(!back(&record, &found(Some((file(2, 1), info(1, 70))))));
     }
 
     #[test]
@@ -125,7 +193,13 @@ mod tests {
     #[test]
     fn what_others_announced_or_this_node_long_ago_is_on_the_disk() {
         assert!(!back(&announced(NodeId([2; 32]), file(1, 100)), &found(None)));
-        assert!(!is_taken_back(&announced(OWN, file(1, 100)), &[], &found(None), OWN, 60_001));
+        assert!(!is_taken_back(
+            &announced(OWN, file(1, 100)),
+            &[],
+            &found(None),
+            OWN,
+            Outage { since_ms: 60_001, ..OUTAGE }
+        ));
     }
 
     #[test]
@@ -133,7 +207,7 @@ mod tests {
         let PathRecord { heads, disk, .. } = announced(OWN, file(1, 100));
         let record = PathRecord { disk, ..announced(NodeId([2; 32]), What::Tombstone { deleted: None }) };
         let empty = found(Some((file(2, 0), info(0, 61))));
-        assert!(is_taken_back(&record, &heads, &empty, OWN, SINCE_MS));
-        assert!(!is_taken_back(&record, &[], &empty, OWN, SINCE_MS));
+        assert!(is_taken_back(&record, &heads, &empty, OWN, OUTAGE));
+        assert!(!is_taken_back(&record, &[], &empty, OWN, OUTAGE));
     }
 }

@@ -28,6 +28,9 @@ const SILENT_MS_MAX: u64 = 3_000;
 /// What a peer says that it has is waited for no longer than this after something came: it may not be the truth, or may
 /// not be taken here. A guess.
 const SLOW_MS_MAX: u64 = 30_000;
+/// And no longer than this after the first peer was reached, whatever comes: who claims more than there is and keeps sending
+/// would be waited for without end. A guess: a history that takes longer is merged later.
+const CLAIMED_MS_MAX: u64 = 10 * 60 * 1_000;
 /// Changes that wait are remembered one by one up to this many. Above it only their number is not exact.
 pub const WAITING_MAX: usize = 50_000;
 
@@ -35,6 +38,18 @@ pub const WAITING_MAX: usize = 50_000;
 /// that reached without and with it.
 pub fn has_forgotten(own: Writer, of: Writer, before: Option<Frontier>, after: Option<Frontier>) -> bool {
     own == of && before.map_or(0, |f| f.seq) < after.map_or(0, |f| f.seq)
+}
+
+/// What was heard of how far the logs reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// Too little: nothing is signed.
+    NotYet,
+    /// All that was said is here.
+    All,
+    /// Not all that was said came, and it is waited for no longer. It may be true, and about this node's own log: what is
+    /// signed from now on is signed under a new incarnation.
+    Enough,
 }
 
 /// Asking peers how far the logs reach, before anything is signed.
@@ -54,8 +69,10 @@ impl Asking {
         Self { is_new, ..Self::default() }
     }
 
-    /// A peer can be reached.
+    /// A peer can be reached, over a link that is new. What it said over an older one may be true no longer: it may have
+    /// lost its index since.
     pub fn handle_up(&mut self, node: NodeId, now_ms: u64) {
+        self.words.remove(&node);
         self.linked.insert(node);
         self.since_ms.get_or_insert(now_ms);
     }
@@ -76,18 +93,18 @@ impl Asking {
         }
     }
 
-    /// Whether enough was heard, and is here. `common`: what both histories share of a log that forked, for of the rest
+    /// What was heard so far, and is here. `common`: what both histories share of a log that forked, for of the rest
     /// each peer has its own. `took_ms`: when something last came.
-    pub fn is_answered(
+    pub fn heard(
         &self,
         index: &(impl Look + ?Sized),
         common: &dyn Fn(Writer) -> Option<u64>,
         took_ms: u64,
         now_ms: u64,
-    ) -> Result<bool> {
-        let Some(since) = self.since_ms.filter(|_| !self.words.is_empty()) else { return Ok(false) };
+    ) -> Result<Heard> {
+        let Some(since) = self.since_ms.filter(|_| !self.words.is_empty()) else { return Ok(Heard::NotYet) };
         if !self.is_new && now_ms < since + SETTLE_MS {
-            return Ok(false);
+            return Ok(Heard::NotYet);
         }
         let ours: BTreeMap<Writer, u64> = index.frontiers()?.into_iter().map(|f| (f.writer, f.seq)).collect();
         let has = |f: &Frontier| {
@@ -96,17 +113,24 @@ impl Asking {
         };
         let merged = self.words.values().filter(|word| word.iter().all(has)).count();
         if self.is_new {
-            return Ok(merged > 0);
+            return Ok(if merged > 0 { Heard::All } else { Heard::NotYet });
         }
         let silent = self.linked.len() - self.words.len();
-        let all = merged == self.words.len() && (silent == 0 || now_ms >= since + SILENT_MS_MAX);
-        Ok(all || now_ms >= since.max(took_ms) + SLOW_MS_MAX)
+        let is_late = now_ms >= since.max(took_ms) + SLOW_MS_MAX || now_ms >= since + CLAIMED_MS_MAX;
+        Ok(match merged == self.words.len() {
+            true if silent == 0 || now_ms >= since + SILENT_MS_MAX => Heard::All,
+            false if is_late => Heard::Enough,
+            _ => Heard::NotYet,
+        })
     }
 
     /// When to look again though nothing happens.
     pub fn wake_ms(&self, now_ms: u64) -> Option<u64> {
         let since = self.since_ms.filter(|_| !self.words.is_empty())?;
-        [SETTLE_MS, SILENT_MS_MAX, SLOW_MS_MAX].into_iter().map(|wait| since + wait).find(|at| *at > now_ms)
+        [SETTLE_MS, SILENT_MS_MAX, SLOW_MS_MAX, CLAIMED_MS_MAX]
+            .into_iter()
+            .map(|wait| since + wait)
+            .find(|at| *at > now_ms)
     }
 }
 
@@ -233,6 +257,34 @@ pub fn follow(index: &mut dyn Index, found: Vec<Found>) -> Result<Vec<Found>> {
     Ok(made)
 }
 
+/// At the first look after a start: a file that the index does not know, and whose very content was deleted under this name
+/// by a deletion that came since the start, lay there before that. The index was put back from a backup, without the files;
+/// or it was made anew. It follows the deletion. Returns the rest.
+pub fn follow_deletions(index: &mut dyn Index, found: Vec<Found>, first_arrival: u64) -> Result<Vec<Found>> {
+    let mut made = Vec::with_capacity(found.len());
+    for found in found {
+        let mut record = index.path(&found.path)?.unwrap_or_default();
+        let content = found.seen.as_ref().and_then(|seen| seen.what.content());
+        let is_unknown = record.disk.is_none() && record.copy_of.is_none() && !record.local_only && !record.is_live();
+        let mut is_new = false;
+        for head in record.heads.iter().filter(|_| is_unknown && content.is_some()) {
+            is_new |= matches!(head.what(), What::Tombstone { deleted } if *deleted == content)
+                && index.batch_of(head.id)?.is_some_and(|(arrival, _)| arrival >= first_arrival);
+        }
+        match found.seen {
+            Some(Seen { info, what, recheck }) if is_new => {
+                let mut version = VersionVector::default();
+                record.heads.iter().for_each(|head| version.join(head.version()));
+                record.disk = Some(OnDisk { info, what, version, recheck });
+                index.put_path(&found.path, &record)?;
+                reconcile::mark(index, &found.path)?;
+            }
+            seen => made.push(Found { path: found.path, seen }),
+        }
+    }
+    Ok(made)
+}
+
 /// The version that a thing on the disk is, where one is known: that which has the name, one that it superseded, or one
 /// that was deleted since.
 fn known_as(index: &dyn Index, path: &RelPath, record: &PathRecord, seen: &Seen) -> Result<Option<VersionVector>> {
@@ -273,8 +325,10 @@ mod tests {
     use super::super::index::MemoryIndex;
     use super::super::reconcile;
     use super::*;
-    use crate::base::{BatchHash, ContentId, FileTime, Kind};
-    use crate::wire::batch::{Entry, Salted};
+    use crate::base::{BatchHash, ContentId, FileTime, FolderId, Kind, MeshId};
+    use crate::wire::batch::{Batch, Entry, Salted};
+    use crate::wire::codec::List;
+    use ed25519_dalek::SigningKey;
 
     const OWN: NodeId = NodeId([1; 32]);
     const PEER: NodeId = NodeId([2; 32]);
@@ -288,8 +342,12 @@ mod tests {
         Frontier { writer: writer(node), seq, batch: BatchHash([0; 32]) }
     }
 
+    fn heard(asking: &Asking, now_ms: u64) -> Heard {
+        asking.heard(&MemoryIndex::default(), &|_| None, 0, now_ms).expect("memory")
+    }
+
     fn answered(asking: &Asking, now_ms: u64) -> bool {
-        asking.is_answered(&MemoryIndex::default(), &|_| None, 0, now_ms).expect("memory")
+        heard(asking, now_ms) != Heard::NotYet
     }
 
     fn asked(peers: &[NodeId]) -> Asking {
@@ -314,9 +372,29 @@ mod tests {
         let mut asking = asked(&[PEER]);
         asking.handle_word(PEER, true, &[reaches(OWN, 7)]);
         assert!(!answered(&asking, SLOW_MS_MAX - 1));
-        assert!(answered(&asking, SLOW_MS_MAX), "what it says may be a lie");
+        assert_eq!(heard(&asking, SLOW_MS_MAX), Heard::Enough, "what it says may be a lie, or true");
         let is_forked = |log| (log == writer(OWN)).then_some(0);
-        assert!(asking.is_answered(&MemoryIndex::default(), &is_forked, 0, SETTLE_MS).expect("memory"));
+        assert_eq!(asking.heard(&MemoryIndex::default(), &is_forked, 0, SETTLE_MS).expect("memory"), Heard::All);
+    }
+
+    #[test]
+    fn who_claims_more_than_there_is_and_keeps_sending_holds_nothing_up_for_ever() {
+        let mut asking = asked(&[PEER]);
+        asking.handle_word(PEER, true, &[reaches(OWN, 7)]);
+        let keeps_sending = |now_ms| asking.heard(&MemoryIndex::default(), &|_| None, now_ms, now_ms).expect("memory");
+        assert_eq!(keeps_sending(CLAIMED_MS_MAX - 1), Heard::NotYet);
+        assert_eq!(keeps_sending(CLAIMED_MS_MAX), Heard::Enough);
+        assert!((1..CLAIMED_MS_MAX).all(|now_ms| asking.wake_ms(now_ms).is_some_and(|at| at > now_ms)));
+    }
+
+    #[test]
+    fn what_a_peer_said_over_an_older_link_is_asked_again() {
+        let mut asking = asked(&[PEER]);
+        asking.handle_word(PEER, true, &[reaches(PEER, 7)]);
+        asking.handle_up(PEER, 10);
+        assert!(!answered(&asking, SETTLE_MS));
+        asking.handle_word(PEER, true, &[]);
+        assert_eq!(heard(&asking, SETTLE_MS), Heard::All);
     }
 
     #[test]
@@ -419,6 +497,32 @@ mod tests {
         index.put_path(&path(), &record).expect("memory");
         assert!(follows(&mut index, Some(seen(1, 50))));
         assert!(index.path(&path()).expect("memory").expect("known").disk.is_some());
+    }
+
+    #[test]
+    fn a_file_that_nobody_knows_follows_a_deletion_of_its_content_that_came_since() {
+        for (n, deleted_since, follows) in [(1, true, true), (2, true, false), (1, false, false)] {
+            let mut index = MemoryIndex::default();
+            let end = head(PEER, 1, What::Tombstone { deleted: file(1).content() }, &[]);
+            let mut record = PathRecord::default();
+            let header = Header {
+                mesh: MeshId([1; 32]),
+                folder: FolderId([2; 32]),
+                writer: writer(PEER),
+                first: 1,
+                previous: None,
+                heads: List::truncated(Vec::new()),
+                time: Hlc { ms: 1, count: 0 },
+                entries: List::truncated(vec![end.salted.entry.hash(&end.salted.salt)]),
+            };
+            index.put_batch(&Batch::sign(header, &SigningKey::from_bytes(&[7; 32]))).expect("memory");
+            reconcile::merge(&mut record, end);
+            index.put_path(&path(), &record).expect("memory");
+            let found = vec![Found { path: path(), seen: Some(seen(n, 50)) }];
+            let rest = follow_deletions(&mut index, found, if deleted_since { 0 } else { 1 }).expect("memory");
+            assert_eq!(rest.is_empty(), follows, "{n}, {deleted_since}");
+            assert_eq!(index.path(&path()).expect("memory").expect("known").disk.is_some(), follows);
+        }
     }
 
     #[test]

@@ -159,16 +159,35 @@ fn drop_from(
         }
     }
     let on_disk = record.disk.as_ref().map(|disk| &disk.what);
-    let mut lost = record.heads.iter().filter(|head| ids.contains(&head.id));
-    let is_own = lost.any(|head| stays(head) && on_disk == Some(head.what()));
+    let lost = || record.heads.iter().filter(|head| ids.contains(&head.id) && stays(head));
+    let is_own = lost().any(|head| on_disk == Some(head.what()));
+    let beside: BTreeSet<EntryId> = lost().map(|head| head.id).collect();
     record.heads = valid.heads;
     record.local_only |= is_own && !record.heads.iter().any(|head| on_disk == Some(head.what()));
     for head in record.heads.iter().filter(|head| !before.contains(&head.id)) {
         index.forget_kept(path, head.id)?;
     }
+    if !beside.is_empty() {
+        stay_beside(index, &mut record, &beside)?;
+    }
     if record.heads.iter().map(|head| head.id).ne(before) {
         index.put_path(path, &record)?;
         reconcile::mark(index, path)?;
+    }
+    Ok(())
+}
+
+/// What lies beside as the conflict copy of one of these stays there as a local change of its own.
+fn stay_beside(index: &mut dyn Index, record: &mut PathRecord, ids: &BTreeSet<EntryId>) -> Result<()> {
+    for name in std::mem::take(&mut record.copies) {
+        match index.path(&name)? {
+            Some(mut copy) if copy.disk.is_some() && copy.copy_of.as_ref().is_some_and(|(_, of)| ids.contains(of)) => {
+                copy.copy_of = None;
+                copy.local_only = true;
+                index.put_path(&name, &copy)?;
+            }
+            _ => record.copies.push(name),
+        }
     }
     Ok(())
 }
@@ -372,6 +391,25 @@ mod tests {
         assert_eq!(regain(&mut two, &|_| true).expect("memory"), [name()]);
         assert_eq!(save(&mut two, 2, Some(2), &OPEN).len(), 1);
         assert_eq!(two.local_only_count().expect("memory"), 0);
+    }
+
+    #[test]
+    fn own_late_work_that_lies_beside_stays_there_too() {
+        // Of two at the same time the greater writer wins.
+        let (loser, winner) = if writer(1) < writer(2) { (1, 2) } else { (2, 1) };
+        let (mut here, mut there) = (MemoryIndex::default(), MemoryIndex::default());
+        save(&mut here, loser, Some(loser), &OPEN);
+        take(&mut here, &save(&mut there, winner, Some(winner), &OPEN));
+        put_all(&mut here);
+        put_all(&mut here);
+        let copy = here.path(&name()).expect("memory").expect("known").copies.first().expect("a conflict").clone();
+        let beside = |here: &MemoryIndex| here.path(&copy).expect("memory").and_then(|copy| copy.disk).map(|d| d.what);
+        assert_eq!(beside(&here), Some(file(loser)));
+        let late = Office { may_write: true, freeze: Some((loser, 1)) };
+        rejudge(&mut here, &late, writer(loser).node).expect("memory");
+        put_all(&mut here);
+        assert_eq!(here.local_only(None, 9).expect("memory"), std::slice::from_ref(&copy));
+        assert_eq!(beside(&here), Some(file(loser)));
     }
 
     #[test]

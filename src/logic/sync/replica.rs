@@ -501,10 +501,12 @@ fn outdated(
 /// then a commit took it away.
 fn is_outdated(index: &dyn Index, path: &RelPath, record: &PathRecord, known: &OnDisk) -> Result<bool> {
     let below = reconcile::lives_below(index, path)?;
+    let newer = |head: &Head| head.is_live() && known.version.compare(head.version()) == Causality::Before;
     match conflict::view(record, below).main {
         Main::Nothing => Ok(false),
         Main::Head(head) if *head.what() == known.what => Ok(false),
-        Main::Head(head) if known.version.compare(head.version()) == Causality::Before => Ok(true),
+        // Superseded by the one that is to have the name, or by one that lost to that meanwhile.
+        Main::Head(_) if record.heads.iter().any(newer) => Ok(true),
         Main::Head(_) | Main::ImpliedDir => Ok(lies_beside(index, path, record, &known.what)? == Some(true)),
     }
 }

@@ -8,13 +8,13 @@ use tracing::{debug, info, warn};
 use super::FolderEvent;
 use super::local::Look as Due;
 use super::unusual::{self, Met};
-use super::worker::{NOTE_TIME, TurnError, Worker};
+use super::worker::{NOTE_TIME, TurnError, Worker, came_up_ms};
 use crate::base::path::IGNORE_FILE;
 use crate::base::{FileInfo, Kind, RelPath};
 use crate::logic::sync::ignore::{self, Ignored};
 use crate::logic::sync::index::{Index, IndexError, Look, Walk};
 use crate::logic::sync::notices::Kind as Notice;
-use crate::logic::sync::outage;
+use crate::logic::sync::outage::{self, Outage};
 use crate::logic::sync::own;
 use crate::logic::sync::replica::{self, Author, Found, Seen};
 use crate::logic::sync::scan::{Candidate, Join, is_as_known};
@@ -35,6 +35,9 @@ const LARGE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 const LARGE_MAX: usize = 2;
 /// Single looks in one turn.
 const LOOKS_MAX: usize = 2048;
+
+/// Entries that are looked at in one transaction after a power cut.
+const AGAIN: usize = 1_024;
 
 impl Worker {
     /// Looks at what is due, reads what has to be read, signs what changed.
@@ -270,14 +273,29 @@ impl Worker {
         self.unusual.notices.remove(Notice::Unreadable, path.as_bytes());
     }
 
+    /// After a power cut: what was announced shortly before is read again.
+    pub(super) fn read_again(&self) -> Result<(), TurnError> {
+        let Some(Outage { since_ms, .. }) = self.outage else { return Ok(()) };
+        let mut after = None;
+        loop {
+            let (own, page) = (self.writer.node, (after, AGAIN));
+            after = self.setup.store.write(false, |index| outage::read_again(index, own, since_ms, page))?;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     pub(super) fn sign(&mut self, mut found: Vec<Found>, lists: Vec<(RelPath, ChunkList)>) -> Result<(), TurnError> {
         if found.is_empty() {
             return Ok(());
         }
-        if let Some(since_ms) = self.outage_ms {
+        if let Some(outage) = self.outage {
             let own = self.writer.node;
+            // A clock that was set back meanwhile makes files older.
+            let outage = Outage { until_ms: outage.until_ms.min(came_up_ms()), ..outage };
             let back;
-            (found, back) = self.setup.store.write(true, |index| outage::bring_back(index, found, own, since_ms))?;
+            (found, back) = self.setup.store.write(true, |index| outage::bring_back(index, found, own, outage))?;
             if back > 0 {
                 info!(folder = %self.setup.name, back, "saved shortly before this machine went down: brought back from the others");
                 self.apply.touch();
@@ -285,6 +303,10 @@ impl Worker {
         }
         if self.forgot {
             found = self.setup.store.write(true, |index| own::follow(index, found))?;
+        }
+        if !self.looked {
+            let since = self.first_arrival;
+            found = self.setup.store.write(false, |index| own::follow_deletions(index, found, since))?;
         }
         let now = clock::wall_ms();
         let names: Vec<RelPath> = found.iter().map(|found| found.path.clone()).collect();

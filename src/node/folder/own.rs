@@ -9,7 +9,7 @@ use super::rules::NOTE_COMPLETE;
 use super::worker::{NOTE_INCARNATION, TurnError, Worker};
 use crate::base::{RelPath, Writer};
 use crate::logic::sync::index::{Index, IndexError};
-use crate::logic::sync::own;
+use crate::logic::sync::own::{self, Heard};
 use crate::shell::entropy;
 use crate::wire::codec::List;
 use crate::wire::message::{EntryWant, Message};
@@ -27,7 +27,8 @@ impl Worker {
     pub(super) fn find_history(&mut self, now: u64) -> Result<(), TurnError> {
         let Some(asking) = &self.asking else { return Ok(()) };
         let common = |log| self.rules.common(log);
-        let answered = self.setup.store.read(|look| asking.is_answered(look, &common, self.took_ms, now))?;
+        let heard = self.setup.store.read(|look| asking.heard(look, &common, self.took_ms, now))?;
+        let answered = heard != Heard::NotYet;
         let differs = self.forgot || self.waiting.count() > 0;
         if answered && differs && self.recalls(now)? {
             return Ok(());
@@ -37,6 +38,11 @@ impl Worker {
         }
         if answered || self.setup.shared.mesh.is_alone(self.setup.folder) {
             (self.asking, self.recall_ms) = (None, None);
+            if heard == Heard::Enough {
+                let store = self.setup.store.clone();
+                store.write(true, |index| self.begin_anew(index))?;
+                info!(folder = %self.setup.name, "not all that peers claim to have came: this node goes on under a new incarnation");
+            }
             if !self.complete {
                 self.complete = true;
                 self.report_due = true;

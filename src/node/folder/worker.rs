@@ -12,7 +12,6 @@ use tracing::warn;
 
 use super::apply::Apply;
 use super::fetcher::{Arrived, Order};
-use super::guard;
 use super::local::Local;
 use super::parked::Parked;
 use super::peers::{self, Peers};
@@ -21,11 +20,11 @@ use super::unusual::{self, Unusual};
 use super::{FolderEvent, Said, Setup, State, Status, lock};
 use crate::base::time::HlcClock;
 use crate::base::{ContentId, Hlc, NodeId, RelPath, Writer};
-use crate::logic::sync::guard::Guard;
+use crate::logic::sync::guard::{Guard, losses};
 use crate::logic::sync::ignore::Ignored;
 use crate::logic::sync::index::{Index, IndexError, Look, Totals};
 use crate::logic::sync::notices::Kind;
-use crate::logic::sync::outage;
+use crate::logic::sync::outage::{self, Outage};
 use crate::logic::sync::own::{Asking, Waiting};
 use crate::logic::sync::replica;
 use crate::logic::sync::selection::Selection;
@@ -75,7 +74,7 @@ pub(super) struct Worker {
     /// Whether everything on the disk was looked at since the start.
     pub(super) looked: bool,
     /// The machine went down under the node, and what it announced since this time may not have reached its disk.
-    pub(super) outage_ms: Option<u64>,
+    pub(super) outage: Option<Outage>,
     /// Nothing is signed before peers have said how far the logs reach; `None`: they did.
     pub(super) asking: Option<Asking>,
     /// Part of the own log was forgotten, and the disk was not looked at since.
@@ -171,7 +170,7 @@ impl Worker {
         let mut local = Local::default();
         local.look_below(RelPath::root());
         let limits = setup.shared.config.guard.limits();
-        let guard = guard::recall(&setup.store, limits)?;
+        let guard = setup.store.read(|look| losses::recall(look, limits))?;
         let mut apply = Apply::default();
         apply.select(follow(&setup.store, setup.selection.clone())?);
         Ok(Self {
@@ -180,7 +179,8 @@ impl Worker {
             writer,
             complete,
             looked: false,
-            outage_ms: outage.then(|| time.saturating_sub(outage::UNFLUSHED_MS_MAX)),
+            outage: outage
+                .then(|| Outage { since_ms: time.saturating_sub(outage::UNFLUSHED_MS_MAX), until_ms: came_up_ms() }),
             asking: (!begins).then(|| Asking::new(is_new)),
             forgot: false,
             recall_ms: None,
@@ -221,7 +221,8 @@ impl Worker {
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
         // The rules may have changed while the node was off.
-        if let Err(error) = self.renew_rules().and_then(|()| self.renew_ignored()) {
+        let ready = self.renew_rules().and_then(|()| self.renew_ignored()).and_then(|()| self.read_again());
+        if let Err(error) = ready {
             self.trouble(&error);
         }
         loop {
@@ -455,7 +456,7 @@ impl Worker {
                 index.put_note(replica::SCANNED_NOTE, &[1])?;
                 index.put_note(NOTE_BOOT, boot.as_bytes())
             })?;
-            (self.looked, self.outage_ms, self.forgot) = (true, None, false);
+            (self.looked, self.outage, self.forgot) = (true, None, false);
             self.waiting = Waiting::default();
             self.prune();
         }
@@ -670,6 +671,11 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// When the machine started, by its clock.
+pub(super) fn came_up_ms() -> u64 {
+    clock::wall_ms().saturating_sub(clock::boottime_ms())
 }
 
 /// Marks what a selection wants beyond the one before.

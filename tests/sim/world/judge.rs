@@ -7,7 +7,8 @@ use lanyard::logic::sync::index::Look;
 
 use super::{ROUNDS_MAX, World, describe, family};
 use crate::disk::{Body, Tree};
-use crate::node::{Node, Parcel, content};
+use crate::node::{Node, content};
+use crate::parcel::Parcel;
 use crate::plant::Plant;
 use crate::rng::Rng;
 use crate::user;

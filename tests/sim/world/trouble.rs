@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use lanyard::base::{NodeId, Writer};
-use lanyard::logic::sync::index::MemoryIndex;
+use lanyard::base::{NodeId, RelPath, Writer};
+use lanyard::logic::sync::index::{Look, MemoryIndex, PathRecord, Walk};
 use lanyard::logic::sync::own::{self, Asking};
 use lanyard::wire::statement::Frontier;
 
 use super::World;
 use crate::disk::{Tree, bytes_of};
-use crate::node::content;
+use crate::node::{BOOT_MS, content};
 use crate::plant::Plant;
 
 /// The steps of an office are short: so much faster goes the time of those who ask.
@@ -58,6 +58,8 @@ impl World {
     pub(super) fn start(&mut self, at: usize) {
         self.nodes[at].set_clock(self.now_ms);
         self.nodes[at].start();
+        // Links to it are new.
+        self.nodes.iter_mut().for_each(|node| _ = node.linked.remove(&at));
         if self.setup.plant != Plant::SignBeforeAsking {
             self.nodes[at].asking = Some(Asking::new(!self.nodes[at].complete));
         }
@@ -68,11 +70,15 @@ impl World {
     /// A process dies, or the power of its machine fails.
     pub(super) fn perish(&mut self, at: usize) -> Result<(), String> {
         self.faults.deaths += 1;
+        self.died(at);
         if !self.faulty || self.rng.percent(50) {
             self.nodes[at].die();
             return Ok(());
         }
+        self.nodes[at].set_clock(self.now_ms);
         let cut = self.nodes[at].lose_power();
+        self.not_announced(at);
+        self.now_ms += BOOT_MS;
         self.note(|| format!("node {at} loses power: {cut:?}"));
         self.faults.power_cuts += 1;
         self.faults.forgotten += cut.forgotten;
@@ -81,6 +87,23 @@ impl World {
             Some(path) => Err(format!("half a file: {path} of node {at} is not whole after a power cut")),
             None => Ok(()),
         }
+    }
+
+    /// What was done to announced files and not noticed before the power failed may be taken for what the cut took back: what
+    /// is missing comes again, what is there becomes a version.
+    fn not_announced(&mut self, at: usize) {
+        let (mut missing, mut other) = (BTreeSet::new(), Vec::new());
+        let mut note = |path, record: PathRecord| {
+            let known = record.disk.and_then(|disk| disk.what.content());
+            let there = self.nodes[at].disk().file(&path).cloned();
+            if known.is_some() && known != there.as_ref().map(|bytes| content(bytes).0) {
+                missing.extend(known);
+                other.extend(there);
+            }
+            Walk::On
+        };
+        self.nodes[at].index.walk(&RelPath::root(), &mut note).expect("memory");
+        self.oracle.not_announced(&|bytes| missing.contains(&content(bytes).0), other);
     }
 
     /// A disk begins to fail, fills up or is pulled, or is well again.
@@ -145,15 +168,19 @@ impl World {
         for peer in 0..self.nodes.len() {
             let node = self.nodes[peer].writer.node;
             match self.connected(at, peer) {
-                true => asking.handle_up(node, now_ms),
-                false => asking.handle_down(node),
+                true if self.nodes[at].linked.insert(peer) => asking.handle_up(node, now_ms),
+                true => {}
+                false => {
+                    self.nodes[at].linked.remove(&peer);
+                    asking.handle_down(node);
+                }
             }
         }
         if let Some((node, complete, frontiers)) = said {
             asking.handle_word(node, complete, frontiers);
         }
         self.nodes[at].asking = Some(asking);
-        if !self.nodes[at].is_answered(now_ms) {
+        if !self.nodes[at].may_sign(now_ms) {
             return Ok(());
         }
         self.recall(at)?;
@@ -222,6 +249,10 @@ impl World {
         let jump = i64::try_from(self.rng.below(2 * span)).expect("small") - span as i64;
         let ten_years = 10 * 365 * 24 * hour as i64;
         self.nodes[at].skew_ms = (self.nodes[at].skew_ms + jump).clamp(-ten_years, ten_years);
+        let local = self.nodes[at].local_ms(self.now_ms);
+        if let Some(outage) = self.nodes[at].outage.as_mut() {
+            outage.until_ms = outage.until_ms.min(local);
+        }
         self.faults.clock_jumps += 1;
         self.note(|| format!("the clock of node {at} jumps by {jump} ms"));
     }
