@@ -26,6 +26,7 @@ use lanyard::wire::message::{
     Answer, BatchPush, Content, ContentWant, EntryWant, Frontiers, Hello, Inline, Message, Part, Purpose, Subscribe,
 };
 use lanyard::wire::statement::{Admit, Body, Expel, Grant, Head, Name, Statement, Subject};
+use lanyard::wire::versions::Speaks;
 use serde_json::{Value, json};
 
 use crate::lab::{Host, Lab, eventually, finish};
@@ -64,8 +65,13 @@ impl Hand {
         let keys = node["mesh"]["keys"].as_array().expect("keys");
         let discovery = keys.iter().map(|key| DiscoveryKey(bytes(text(key, "key"))));
         let hello = Hello { software: Text::truncated("hostile"), purpose: Purpose::Control, run: 66, port: 0 };
-        let dialler =
-            Dialler { key: key.clone(), ring: KeyRing::new(discovery.collect()), is_member: Arc::new(|_| true), hello };
+        let dialler = Dialler {
+            key: key.clone(),
+            ring: KeyRing::new(discovery.collect()),
+            is_member: Arc::new(|_| true),
+            hello,
+            speaks: Speaks::default(),
+        };
         let record = fs::File::options().create(true).append(true).open(text(task, "record")).expect("a record");
         Self {
             key,

@@ -25,6 +25,7 @@ mod doctor;
 mod follow;
 mod guard;
 mod harness;
+mod home;
 mod hostile;
 mod ignore;
 mod network;
