@@ -28,6 +28,7 @@ mod harness;
 mod home;
 mod hostile;
 mod ignore;
+mod mixed;
 mod network;
 mod office;
 mod partition;
