@@ -15,6 +15,7 @@ use lanyard::shell::net::{Dialler, Event, Inbound, KeyRing, LinkId};
 use lanyard::shell::rt;
 use lanyard::wire::codec::{Bytes, Text};
 use lanyard::wire::message::{Answer, Content, Hello, Message, Purpose};
+use lanyard::wire::versions::Speaks;
 
 const CHUNK_BYTES: usize = 256 * 1024;
 
@@ -39,9 +40,15 @@ async fn link(chunks: u64) -> (f64, f64) {
     let [a, b] = [1, 2].map(|seed| SigningKey::from_bytes(&[seed; 32]));
     let hello = Hello { software: Text::truncated("bench"), purpose: Purpose::Bulk, run: 1, port: 0 };
     let (sender, inbound) = async_channel::bounded(1);
-    let door = Door { key: b, ring: ring.clone(), is_member: Arc::new(|_| true), hello: hello.clone() };
+    let door = Door {
+        key: b,
+        ring: ring.clone(),
+        is_member: Arc::new(|_| true),
+        hello: hello.clone(),
+        speaks: Speaks::default(),
+    };
     let listener = Bound::new(Place::Fixed(0)).expect("a free port").serve(door, sender);
-    let dialler = Dialler { key: a, ring, is_member: Arc::new(|_| true), hello };
+    let dialler = Dialler { key: a, ring, is_member: Arc::new(|_| true), hello, speaks: Speaks::default() };
     let addr = ([127, 0, 0, 1], listener.port()).into();
     let dialled = dialler.dial(addr, None, Purpose::Bulk).await.expect("a link");
     let Ok(Inbound::Link(accepted)) = inbound.recv().await else { panic!("no link") };

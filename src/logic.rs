@@ -12,3 +12,4 @@ pub mod policy;
 pub mod relay;
 pub mod retention;
 pub mod sync;
+pub mod versions;

@@ -32,7 +32,9 @@ mod rules;
 mod running;
 mod session;
 mod sharing;
+pub mod stamp;
 mod verify;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -85,6 +87,8 @@ struct Shared {
     /// By how many milliseconds members' clocks are ahead of this machine's time since it was booted.
     clocks: Mutex<BTreeMap<NodeId, i64>>,
     alerts: Mutex<Vec<Alert>>,
+    /// Which lanyard the members run.
+    programs: versions::Programs,
     /// What the others said of themselves.
     desk: office::Desk,
     invitations: pairing::Invitations,

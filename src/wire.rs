@@ -18,3 +18,4 @@ pub mod relay;
 pub mod report;
 pub mod signed;
 pub mod statement;
+pub mod versions;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::wire::api::{FolderCopies, Health as Answer, NodeHealth, Request};
+use crate::wire::api::{FolderCopies, Health as Answer, NodeHealth, Request, VersionGap};
 
 use super::screen::{bytes, count, local, plain};
 use super::{Context, Outcome};
@@ -52,6 +52,7 @@ fn row(node: &NodeHealth) -> Vec<String> {
     let state = match (node.this, node.connected, node.last_seen) {
         (true, ..) => String::from("this machine"),
         (false, true, _) => String::from("connected"),
+        (false, false, _) if node.apart.is_some() => node.apart.as_ref().map_or("away", VersionGap::word).into(),
         (false, false, Some(seen)) => format!("away since {}", local(seen, "%Y-%m-%d %H:%M")),
         (false, false, None) => String::from("never seen"),
     };

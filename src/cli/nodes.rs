@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::wire::api::{Member, Request};
+use crate::wire::api::{Member, Request, VersionGap};
 
 use super::screen::{local, plain};
 use super::{Context, Outcome};
@@ -30,7 +30,7 @@ fn row(member: &Member) -> Vec<String> {
         (true, ..) => "this machine".into(),
         (false, true, Some(relay)) => format!("connected via {}", plain(relay)),
         (false, true, None) => "connected".into(),
-        (false, false, _) => "away".into(),
+        (false, false, _) => member.apart.as_ref().map_or("away", VersionGap::word).into(),
     };
     let seen = match (member.this || member.connected, member.last_seen) {
         (true, _) => "now".into(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::wire::api::Failure;
+use crate::wire::api::{Failure, FailureKind};
 
 use super::screen::plain;
 use super::{Context, Outcome};
@@ -235,6 +235,8 @@ struct Told {
     state: String,
     says: String,
     restarts: u64,
+    /// It ended because a later lanyard wrote its home.
+    needs_newer: bool,
     unit: Option<String>,
     /// Directories outside its own that it may use.
     allowed: Vec<String>,
@@ -242,7 +244,8 @@ struct Told {
 
 fn status(context: &Context, user: bool) -> Outcome {
     must_have_systemd()?;
-    let properties = "--property=LoadState,UnitFileState,ActiveState,SubState,StatusText,NRestarts,FragmentPath";
+    let properties =
+        "--property=LoadState,UnitFileState,ActiveState,SubState,StatusText,NRestarts,FragmentPath,ExecMainStatus";
     let mut command = vec!["systemctl"];
     command.extend(user.then_some("--user"));
     command.extend(["show", properties, "lanyard.service"]);
@@ -256,6 +259,8 @@ fn status(context: &Context, user: bool) -> Outcome {
         state: format!("{} ({})", of("ActiveState"), of("SubState")),
         says: of("StatusText"),
         restarts: of("NRestarts").parse().unwrap_or(0),
+        needs_newer: of("ActiveState") == "failed"
+            && of("ExecMainStatus") == FailureKind::TooOld.exit_status().to_string(),
         unit: Some(of("FragmentPath")).filter(|path| !path.is_empty()),
         allowed: if user { Vec::new() } else { allow::allowed() },
     };
@@ -271,6 +276,13 @@ fn status(context: &Context, user: bool) -> Outcome {
     screen.line(format_args!("{}, {enabled}", told.state))?;
     if !told.says.is_empty() {
         screen.line(format_args!("  says     {}", plain(&told.says)))?;
+    }
+    if told.needs_newer {
+        let journal = if user { "journalctl --user -u lanyard" } else { "journalctl -u lanyard" };
+        screen.line("  needs    a newer lanyard: a later one has used this node, and nothing was changed since")?;
+        screen.line(format_args!(
+            "           '{journal}' and 'lanyard doctor' say which; it is not tried again by itself"
+        ))?;
     }
     if let Some(unit) = &told.unit {
         screen.line(format_args!("  unit     {}", plain(unit)))?;

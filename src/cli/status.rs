@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::wire::api::{self, Peer, Request, Standing};
+use crate::wire::api::{self, Peer, Request, Standing, VersionGap};
 
 use super::screen::{local, plain};
 use super::{Context, Outcome, folders};
@@ -61,7 +61,7 @@ fn row(peer: &Peer) -> Vec<String> {
     let state = match (peer.connected, &peer.via) {
         (true, Some(relay)) => format!("connected via {}", plain(relay)),
         (true, None) => "connected".into(),
-        (false, _) => "away".into(),
+        (false, _) => peer.apart.as_ref().map_or("away", VersionGap::word).into(),
     };
     vec![plain(&peer.name), state, peer.address.as_deref().map(plain).unwrap_or_default()]
 }

@@ -38,6 +38,8 @@ impl Up {
     pub(super) fn run(self, context: &Context) -> Outcome {
         let places = Places::of_node(context.home.as_deref(), &Surroundings::of_process());
         let places = places.map_err(|error| error.to_failure())?;
+        // A later lanyard may have left a configuration that this one cannot read: the stamp names that lanyard.
+        places.check_format().map_err(|error| error.to_failure())?;
         let config = Config::read(&places.config).map_err(|error| error.to_failure())?;
         let log = super::logging::start(config.log.level)?;
         let paths = self.paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>();

@@ -22,6 +22,8 @@ pub struct Measured {
     pub node: Checkup,
     /// Whether a node runs.
     pub runs: bool,
+    /// Why this lanyard may not use the home, and what to do.
+    pub format: Option<(String, String)>,
     /// Why the configuration cannot be used.
     pub configuration: Option<(String, String)>,
     /// What multicast did; none where the node does not use it.
@@ -60,6 +62,12 @@ pub enum Port {
 /// What is wrong.
 pub fn findings(measured: &Measured) -> Vec<Finding> {
     let mut found = Vec::new();
+    if let Some((what, hint)) = &measured.format {
+        found.push(finding("version", what.clone(), hint.clone()));
+    }
+    for apart in &measured.node.apart {
+        found.push(finding("version", apart.why.clone(), apart.hint.clone()));
+    }
     if let Some((what, hint)) = &measured.configuration {
         found.push(finding("configuration", what.clone(), hint.clone()));
     }
@@ -259,7 +267,7 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::api::{PathText, PeerCheck};
+    use crate::wire::api::{Behind, PathText, PeerCheck, VersionGap};
 
     fn room(free: u64, total: u64) -> Room {
         Room { path: PathText::from_bytes(b"/srv"), free, total }
@@ -287,6 +295,7 @@ mod tests {
             folders: vec![folder()],
             state: Some(room(50 << 30, 100 << 30)),
             archive_age_ms: Some(3_600_000),
+            apart: Vec::new(),
         };
         let multicast = Multicast {
             unsent: None,
@@ -297,6 +306,7 @@ mod tests {
         Measured {
             node,
             runs: true,
+            format: None,
             configuration: None,
             multicast: Some(multicast),
             port: Port::Good,
@@ -322,7 +332,7 @@ mod tests {
     #[test]
     fn each_planted_problem_is_found_alone_and_has_a_remedy() {
         type Plant = (&'static str, fn(&mut Measured));
-        let planted: [Plant; 16] = [
+        let planted: [Plant; 18] = [
             ("multicast", |m| m.multicast = Some(Multicast { unsent: Some("no".into()), ..Multicast::default() })),
             ("multicast", |m| m.multicast = Some(Multicast::default())),
             ("multicast", |m| m.multicast.as_mut().expect("measured").heard.clear()),
@@ -338,6 +348,17 @@ mod tests {
             ("admins", |m| m.node.admins.truncate(1)),
             ("archive", |m| m.node.archive_age_ms = Some(10 * 86_400_000)),
             ("marker", |m| m.node.folders[0].marker = Some("it has no folder marker".into())),
+            ("version", |m| m.format = Some(("later".into(), "install it".into()))),
+            ("version", |m| {
+                let gap = VersionGap {
+                    behind: Behind::That,
+                    why: "b runs another lanyard".into(),
+                    hint: "install this one on b".into(),
+                    ours: vec![2],
+                    theirs: vec![1],
+                };
+                m.node.apart.push(gap);
+            }),
             ("configuration", |m| m.configuration = Some(("wrong".into(), "correct it".into()))),
         ];
         for (check, plant) in planted {

@@ -442,6 +442,24 @@ impl Peering {
         self.pump(now_ms, out);
     }
 
+    /// What was dialled speaks no version that this node speaks. That does not change from one moment to the next, so
+    /// the next attempt is the latest possible one; a new announcement begins anew, as after an upgrade.
+    pub fn handle_apart(&mut self, now_ms: u64, dial: DialId, node: Option<NodeId>, out: &mut Vec<Output>) {
+        let Some(failed) = self.end_dial(dial) else { return };
+        let direct = failed.purpose == Purpose::Control && failed.via.is_none();
+        if direct && let Some(target) = self.targets.get_mut(&failed.addr) {
+            target.back_off.put_off(now_ms, &mut self.jitter);
+            target.node = node;
+        }
+        if let Some(node) = node.or(failed.node) {
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.bulk_back_off.put_off(now_ms, &mut self.jitter);
+            }
+            self.put_off_asking(now_ms, node);
+        }
+        self.pump(now_ms, out);
+    }
+
     /// Interfaces or addresses changed, or the machine woke up: what failed before may work now.
     pub fn handle_network_changed(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         for target in self.targets.values_mut() {

@@ -126,6 +126,7 @@ pub(super) fn status(shared: &Shared) -> Status {
                 connected: member.connected,
                 address: member.address,
                 via: member.via,
+                apart: member.apart,
             })
             .collect(),
         folders: folders(shared),
@@ -157,6 +158,7 @@ pub(super) fn alerts(shared: &Shared, policy: Option<&Policy>) -> Vec<Alert> {
     let mut alerts = lock(&shared.alerts).clone();
     let me = shared.mesh.node();
     alerts.extend(policy.into_iter().flat_map(|policy| office::not_held(shared, policy)));
+    alerts.extend(policy.into_iter().flat_map(|policy| policy.stopped().map(|scope| stopped(shared, scope))));
     let Some(policy) = policy.filter(|policy| policy.is_member(me) && policy.members().count() > 1) else {
         return alerts;
     };
@@ -176,6 +178,18 @@ pub(super) fn alerts(shared: &Shared, policy: Option<&Policy>) -> Vec<Alert> {
         });
     }
     alerts
+}
+
+/// A rule of a later lanyard has stopped a folder, or all of them.
+fn stopped(shared: &Shared, scope: Option<FolderId>) -> Alert {
+    let what = scope.map_or("every folder".to_string(), |folder| format!("'{}'", folder_name(shared, folder)));
+    Alert {
+        since: UtcTime::from_ms(0),
+        what: format!(
+            "a rule for {what} was signed by a later lanyard: nothing is sent or taken there until this machine has one that knows it"
+        ),
+        hint: Some("install the newest lanyard of the office on this machine; files and rules stay as they are".into()),
+    }
 }
 
 fn own_name(shared: &Shared) -> String {
@@ -240,6 +254,8 @@ pub(super) fn nodes(shared: &Shared) -> Vec<Member> {
             connected: node == me || address.is_some(),
             address,
             via,
+            version: shared.software_of(node),
+            apart: shared.gap_to(node),
             last_seen: last_seen.filter(|_| node != me).map(UtcTime::from_ms),
         }
     };

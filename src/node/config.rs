@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::base::path::escape;
 use crate::logic::sync::guard;
-use crate::wire::api::{Failure, Started};
+use crate::wire::api::{Failure, FailureKind, Started};
 
 pub use self::archive::Archive;
 pub use self::versions::Versions;
@@ -480,7 +480,8 @@ impl Config {
 impl ConfigError {
     /// The failure that people read.
     pub fn to_failure(&self) -> Failure {
-        let failure = Failure::failed(self.to_string());
+        let kind = if matches!(self, Self::Future { .. }) { FailureKind::TooOld } else { FailureKind::Failed };
+        let failure = Failure::new(kind, self.to_string());
         match self {
             Self::Unreadable { source, .. } => {
                 failure.because(source).hint("check the file's permissions, or move it away to start with the defaults")

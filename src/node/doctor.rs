@@ -13,6 +13,7 @@ use super::folder::FolderHandle;
 use super::mesh::record_path;
 use super::places::{Places, Scope, Surroundings};
 use super::record::{Place, Record};
+use super::stamp::StampError;
 use super::{Shared, archive, lock, running, sharing};
 use crate::base::{FolderId, NodeId};
 use crate::logic::doctor::{self, Measured, Multicast, Port};
@@ -53,6 +54,7 @@ pub(super) fn checkup(shared: &Shared) -> Checkup {
         folders: folders.collect(),
         state: room(&shared.places.state),
         archive_age_ms: archive::age_ms(shared),
+        apart: policy.iter().flat_map(|policy| policy.members()).filter_map(|(node, _)| shared.gap_to(node)).collect(),
     }
 }
 
@@ -106,11 +108,24 @@ pub fn examine(home: Option<&Path>, told: Option<Checkup>) -> Result<Vec<Finding
     // Whose node it is that runs, the node's own state directory says.
     let state = told.as_ref().and_then(|told| told.state.as_ref()).map(|room| sharing::to_path(&room.path));
     let service = Places::of_system_service();
-    let places = if state.as_ref() == Some(&service.state) { service } else { own };
+    let is_service = match &state {
+        Some(state) => *state == service.state,
+        // Nothing runs: the one home that there is, is meant.
+        None => home.is_none() && !own.state.exists() && service.state.exists(),
+    };
+    let places = if is_service { service } else { own };
     let read = Config::read(&places.config);
     // The service's configuration is no business of every account.
     let unreadable = matches!(&read, Err(ConfigError::Unreadable { .. })) && places.scope == Scope::Service;
     let configuration = read.as_ref().err().filter(|_| !unreadable).map(|error| {
+        let failure = error.to_failure();
+        (sharing::one_line(&failure), failure.hint.unwrap_or_default())
+    });
+    // A node that runs may use its home; and the service's home is no business of every account.
+    let format = places.check_format().err().filter(|error| {
+        told.is_none() && !(matches!(error, StampError::Unreadable { .. }) && places.scope == Scope::Service)
+    });
+    let format = format.map(|error| {
         let failure = error.to_failure();
         (sharing::one_line(&failure), failure.hint.unwrap_or_default())
     });
@@ -142,7 +157,7 @@ pub fn examine(home: Option<&Path>, told: Option<Checkup>) -> Result<Vec<Finding
     };
     let limit = |path: &&str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let watches_max = WATCH_LIMITS.iter().filter_map(limit).min();
-    Ok(doctor::findings(&Measured { node, runs, configuration, multicast, port, watches_max }))
+    Ok(doctor::findings(&Measured { node, runs, format, configuration, multicast, port, watches_max }))
 }
 
 /// A peer said what its clock shows.

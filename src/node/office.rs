@@ -79,7 +79,7 @@ impl Shared {
             hint: alert.hint.map(|hint| Text::truncated(&hint)),
         });
         Some(Report {
-            version: Text::truncated(concat!("lanyard ", env!("CARGO_PKG_VERSION"))),
+            version: Text::truncated(crate::wire::versions::SOFTWARE),
             clock_ms: now,
             disk: room(&self.places.state),
             folders: List::truncated(folders),
@@ -385,7 +385,8 @@ pub(super) fn health(shared: &Arc<Shared>) -> Result<Health, Failure> {
             connected: member.connected,
             last_seen: member.last_seen,
             reported: heard.as_ref().map(|heard| UtcTime::from_ms(ago(heard))),
-            version: report.map(|report| report.version.to_string()),
+            version: report.map(|report| report.version.to_string()).or_else(|| shared.software_of(node)),
+            apart: member.apart,
             clock_ahead_ms: heard.as_ref().map(|heard| heard.skew_ms),
             disk: report.map(|report| disk_room(report.disk)),
             in_sync: report

@@ -42,6 +42,13 @@ pub(super) enum RecordError {
     },
 }
 
+impl RecordError {
+    /// Whether a later lanyard wrote it.
+    pub(super) fn is_future(&self) -> bool {
+        matches!(self, Self::Future { .. })
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -36,10 +36,11 @@ use crate::shell::net::listen::{Bound, Door, Inbound, Listener, Place, Turned};
 use crate::shell::net::{KeyRing, mdns};
 use crate::shell::systemd::{self, Pulse};
 use crate::shell::{clock, entropy, rt};
-use crate::wire::api::{self, Deed, Failure, Started};
+use crate::wire::api::{self, Deed, Failure, FailureKind, Started};
 use crate::wire::codec::Text;
 use crate::wire::message::{Address, Bye, Hello, Purpose};
 use crate::wire::relay::Answer;
+use crate::wire::versions::{SOFTWARE, Speaks};
 
 /// Events that wait for the loop.
 const EVENTS_MAX: usize = 256;
@@ -129,11 +130,17 @@ pub fn run(options: Options) -> Result<(), Failure> {
 
 async fn start(options: Options) -> Result<(), Failure> {
     let Options { places, config, name, port, share, set_log_level, started } = options;
+    // Before anything is made or opened; and again when no other lanyard can have it.
+    places.check_format().map_err(|error| error.to_failure())?;
     places.make().map_err(|error| error.to_failure())?;
     let _lock = places.lock().map_err(|error| error.to_failure())?;
+    places.check_format().map_err(|error| error.to_failure())?;
+    places.stamp().map_err(|error| Failure::failed("cannot use this node's home").because(&error))?;
     let key_path = places.key();
-    let keystore = Keystore::open_or_create(&key_path, entropy::bytes())
-        .map_err(|error| Failure::failed("cannot use this node's key").because(&error))?;
+    let keystore = Keystore::open_or_create(&key_path, entropy::bytes()).map_err(|error| {
+        let kind = if error.is_future() { FailureKind::TooOld } else { FailureKind::Failed };
+        Failure::new(kind, "cannot use this node's key").because(&error)
+    })?;
     let key = Arc::new(keystore.key().clone());
     let (record, first_start) = read_record(&places.state, name.as_deref(), config.name.as_ref().map(|n| n.as_str()))?;
 
@@ -165,16 +172,21 @@ async fn start(options: Options) -> Result<(), Failure> {
         Arc::new(move |node| mesh.is_member(node))
     };
     let hello = Hello {
-        software: Text::truncated(concat!("lanyard ", env!("CARGO_PKG_VERSION"))),
+        software: Text::truncated(SOFTWARE),
         purpose: Purpose::Control,
         run: entropy::u64(),
         port: listen_port,
     };
     let selection = selection(&config);
-    let dialler =
-        Dialler { key: keystore.key().clone(), ring: ring.clone(), is_member: is_member.clone(), hello: hello.clone() };
+    let dialler = Dialler {
+        key: keystore.key().clone(),
+        ring: ring.clone(),
+        is_member: is_member.clone(),
+        hello: hello.clone(),
+        speaks: Speaks::default(),
+    };
     let (inbound, came_in) = async_channel::bounded(16);
-    let door = Door { key: keystore.key().clone(), ring: ring.clone(), is_member, hello };
+    let door = Door { key: keystore.key().clone(), ring: ring.clone(), is_member, hello, speaks: Speaks::default() };
     let listener = bound.serve(door, inbound);
     let turned = listener.refused();
     let (heard, hears) = async_channel::bounded(64);
@@ -203,6 +215,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         connected: Mutex::default(),
         clocks: Mutex::default(),
         alerts: Mutex::default(),
+        programs: super::versions::Programs::default(),
         desk: super::office::Desk::default(),
         invitations: pairing::Invitations::default(),
         archive: archive::Keeper::default(),
@@ -297,7 +310,8 @@ fn read_record(
     configured: Option<&str>,
 ) -> Result<(Record, bool), Failure> {
     let known = Record::read(&record_path(state)).map_err(|error| {
-        Failure::failed("cannot read this node's record")
+        let kind = if error.is_future() { FailureKind::TooOld } else { FailureKind::Failed };
+        Failure::new(kind, "cannot read this node's record")
             .because(&error)
             .hint("if it is damaged, restore it from a backup; without it this node has to join its mesh again")
     })?;
@@ -473,6 +487,7 @@ impl Running {
             }
             Event::Inbound(Inbound::Link(link)) => self.link_up(link, None, &mut out),
             Event::Inbound(Inbound::Relay(stream)) => self.relaying.opened(stream),
+            Event::Inbound(Inbound::Apart(met)) => drop(self.shared.cannot_talk(&met)),
             Event::Relay(event) => self.relay(event),
             Event::Turned(refused) => {
                 let mut refusal = Refusal::new(Deed::Connect, "tried to connect", refused.why).address(refused.from);
@@ -486,10 +501,17 @@ impl Running {
                 Ok(link) => self.link_up(link, Some(dial), &mut out),
                 Err(error) => {
                     debug!(error = %reasons(&error).join(": "), "not reached");
-                    if let DialError::Relay { relay, answer: Answer::Busy(retry_ms) } = error {
-                        self.peering.handle_relay_busy(now, relay, retry_ms);
+                    match error {
+                        DialError::Relay { relay, answer: Answer::Busy(retry_ms) } => {
+                            self.peering.handle_relay_busy(now, relay, retry_ms);
+                            self.peering.handle_dial_failed(now, dial, &mut out);
+                        }
+                        DialError::Versions { met } => {
+                            let node = self.shared.cannot_talk(&met);
+                            self.peering.handle_apart(now, dial, node, &mut out);
+                        }
+                        _ => self.peering.handle_dial_failed(now, dial, &mut out),
                     }
-                    self.peering.handle_dial_failed(now, dial, &mut out);
                 }
             },
             Event::LinkEnded(link, why) => self.link_ended(link, &why, &mut out),
@@ -576,6 +598,7 @@ impl Running {
         }
         match change {
             Change::Statements(taken) => {
+                self.shared.forget_programs();
                 self.order(|_| Order::News(taken.clone()));
                 self.members_changed(out);
                 if let Err(error) = self.shared.mesh.rotate_key() {
@@ -632,6 +655,7 @@ impl Running {
         {
             self.shared.run_twice(peer, places);
         }
+        self.shared.talked(peer, &link.hello.software);
         let up = Up { link: peering::LinkId(id.0), peer, purpose, run, dial, via, remote, port };
         let (incoming, received) = async_channel::bounded(INCOMING_MAX);
         let (orders, ordered) = async_channel::bounded(64);

@@ -77,6 +77,13 @@ pub enum KeyError {
     },
 }
 
+impl KeyError {
+    /// Whether a later lanyard wrote it.
+    pub fn is_future(&self) -> bool {
+        matches!(self, Self::Future { .. })
+    }
+}
+
 /// The node's key, open.
 pub struct Keystore {
     key: SigningKey,

@@ -26,6 +26,7 @@ pub mod relay;
 mod socket;
 mod strangers;
 pub mod tls;
+pub mod versions;
 
 pub use dial::{DialError, Dialler};
 pub use link::{Counters, Event, Incoming, Link, LinkError, LinkId, LinkSender};

@@ -29,9 +29,9 @@ mod text;
 mod verify;
 
 pub use answer::{
-    Alert, Amount, Dropped, Folder, FolderBrief, FolderState, Founded, Got, Invitation, InvitationOutcome,
+    Alert, Amount, Behind, Dropped, Folder, FolderBrief, FolderState, Founded, Got, Invitation, InvitationOutcome,
     InvitationState, Joined, Left, Member, Merged, MeshRef, NodeRef, Notice, NoticeKind, Peer, Response, Shared,
-    Standing, Started, Status, Stopping, Term, ThisNode, Waited,
+    Standing, Started, Status, Stopping, Term, ThisNode, VersionGap, Waited,
 };
 pub use archive::{
     ArchiveAnswer, ArchiveChecked, ArchivePassword, ArchivePruned, ArchiveStatus, ArchivedFolder, AskArchive,

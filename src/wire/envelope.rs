@@ -62,6 +62,8 @@ pub mod kind {
     pub const PONG: u16 = 0x0303;
     /// The link ends on purpose; says why.
     pub const BYE: u16 = 0x0304;
+    /// What is spoken, said to one that speaks no version of it.
+    pub const VERSIONS: u16 = 0x0305;
     /// Newest statements known.
     pub const STATEMENT_HEADS: u16 = 0x0310;
     /// Asks for statements by id.

@@ -10,12 +10,6 @@ pub const CHALLENGE_BYTES: usize = 32;
 /// Bytes of the dialler's answer: nonce, MAC.
 pub const ANSWER_BYTES: usize = 64;
 
-/// ALPN name of links between members; the number is the protocol's version.
-pub const ALPN_LINK: &[u8] = b"lanyard/1";
-/// ALPN name of connections to a relay.
-pub const ALPN_RELAY: &[u8] = b"lanyard-relay/1";
-/// ALPN name of pairing.
-pub const ALPN_PAIR: &[u8] = b"lanyard-pair/1";
 /// Label of the keying material that binds pairing to its TLS channel.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-lanyard-1-pairing";
 

@@ -55,6 +55,7 @@ fn status() -> Status {
             connected: true,
             address: Some("10.0.0.2:47474".into()),
             via: None,
+            apart: None,
         }],
         folders: vec![folder()],
         coordinator: Some(Term { id: ID.into(), name: "workshop".into(), term: 3 }),
@@ -186,6 +187,8 @@ fn nodes_lists_this_machine_the_connected_and_the_away() {
         connected,
         address: (!this).then(|| "10.0.0.2:47474".into()),
         via: (name == "annex").then(|| "work\u{202e}shop".into()),
+        version: None,
+        apart: None,
         priority: None,
         last_seen,
     };

@@ -142,6 +142,7 @@ fn every_kind_of_failure_has_its_exit_status_and_its_words() {
         (FailureKind::NoNode, 3),
         (FailureKind::Refused, 4),
         (FailureKind::TimedOut, 5),
+        (FailureKind::TooOld, 6),
     ];
     for (kind, expected) in kinds {
         let node = Node::answering(move |_| {

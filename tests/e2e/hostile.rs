@@ -26,6 +26,7 @@ use lanyard::wire::message::{
     Answer, BatchPush, Content, ContentWant, EntryWant, Frontiers, Hello, Inline, Message, Part, Purpose, Subscribe,
 };
 use lanyard::wire::statement::{Admit, Body, Expel, Grant, Head, Name, Statement, Subject};
+use lanyard::wire::versions::Speaks;
 use serde_json::{Value, json};
 
 use crate::lab::{Host, Lab, eventually, finish};
@@ -41,22 +42,22 @@ const LISTEN: Duration = Duration::from_millis(250);
 // ---- the hand ---------------------------------------------------------------------------------------------------
 
 /// The hostile program: what it knows, and everything that was ever sent to it.
-struct Hand {
-    key: SigningKey,
-    dialler: Dialler,
-    target: SocketAddr,
-    victim: NodeId,
-    mesh: MeshId,
+pub(crate) struct Hand {
+    pub(crate) key: SigningKey,
+    pub(crate) dialler: Dialler,
+    pub(crate) target: SocketAddr,
+    pub(crate) victim: NodeId,
+    pub(crate) mesh: MeshId,
     record: fs::File,
 }
 
-struct Line {
-    sender: LinkSender,
+pub(crate) struct Line {
+    pub(crate) sender: LinkSender,
     incoming: Receiver<Incoming>,
 }
 
 impl Hand {
-    fn new(task: &Value) -> Self {
+    pub(crate) fn new(task: &Value) -> Self {
         let home = PathBuf::from(text(task, "home"));
         let key = Keystore::open(&home.join("state/key")).expect("the member's key").key().clone();
         let node: Value =
@@ -64,8 +65,13 @@ impl Hand {
         let keys = node["mesh"]["keys"].as_array().expect("keys");
         let discovery = keys.iter().map(|key| DiscoveryKey(bytes(text(key, "key"))));
         let hello = Hello { software: Text::truncated("hostile"), purpose: Purpose::Control, run: 66, port: 0 };
-        let dialler =
-            Dialler { key: key.clone(), ring: KeyRing::new(discovery.collect()), is_member: Arc::new(|_| true), hello };
+        let dialler = Dialler {
+            key: key.clone(),
+            ring: KeyRing::new(discovery.collect()),
+            is_member: Arc::new(|_| true),
+            hello,
+            speaks: Speaks::default(),
+        };
         let record = fs::File::options().create(true).append(true).open(text(task, "record")).expect("a record");
         Self {
             key,
@@ -77,18 +83,18 @@ impl Hand {
         }
     }
 
-    fn me(&self) -> NodeId {
+    pub(crate) fn me(&self) -> NodeId {
         NodeId(self.key.verifying_key().to_bytes())
     }
 
-    fn dial(&self, purpose: Purpose) -> Option<Line> {
+    pub(crate) fn dial(&self, purpose: Purpose) -> Option<Line> {
         let link = rt::block_on(self.dialler.dial(self.target, Some(self.victim), purpose)).ok()?;
         let (sender, incoming) = async_channel::bounded(1024);
         Some(Line { sender: link.start(LinkId(1), Limits::of(purpose), sender), incoming })
     }
 
     /// Everything that comes within `LISTEN`; kept, byte by byte.
-    fn hear(&mut self, line: &Line) -> Vec<Message> {
+    pub(crate) fn hear(&mut self, line: &Line) -> Vec<Message> {
         let mut heard = Vec::new();
         let until = std::time::Instant::now() + LISTEN;
         while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
@@ -110,7 +116,7 @@ impl Hand {
     }
 
     /// Sends messages on a fresh link and hears the answers.
-    fn say(&mut self, purpose: Purpose, messages: Vec<Message>) -> Vec<Message> {
+    pub(crate) fn say(&mut self, purpose: Purpose, messages: Vec<Message>) -> Vec<Message> {
         let Some(line) = self.dial(purpose) else { return Vec::new() };
         let mut heard = self.hear(&line);
         for message in messages {
@@ -121,7 +127,7 @@ impl Hand {
     }
 
     /// The statements that the target announces, newest first.
-    fn heads(&mut self) -> Vec<StatementId> {
+    pub(crate) fn heads(&mut self) -> Vec<StatementId> {
         let heard = self.say(Purpose::Control, Vec::new());
         let heads = heard.into_iter().find_map(|message| match message {
             Message::StatementHeads(ids) => Some(ids.to_vec()),
@@ -141,7 +147,7 @@ impl Hand {
         said.unwrap_or_default()
     }
 
-    fn entry(&self, path: &str, what: What, version: &[(Writer, u64)]) -> Salted {
+    pub(crate) fn entry(&self, path: &str, what: What, version: &[(Writer, u64)]) -> Salted {
         let mut vector = VersionVector::default();
         version.iter().for_each(|(writer, number)| vector.advance(*writer, *number));
         let path = RelPath::new(path).expect("a path");
@@ -149,7 +155,7 @@ impl Hand {
         Salted { salt: [7; 16], entry: Entry::new(path, what, 0o644, FileTime::default(), time, vector) }
     }
 
-    fn push(&self, folder: FolderId, log: Log<'_>, entries: &[Salted], contents: &[&[u8]]) -> Message {
+    pub(crate) fn push(&self, folder: FolderId, log: Log<'_>, entries: &[Salted], contents: &[&[u8]]) -> Message {
         let header = Header {
             mesh: self.mesh,
             folder,
@@ -175,15 +181,15 @@ impl Hand {
 }
 
 #[derive(Clone, Copy)]
-struct Log<'a> {
-    writer: Writer,
-    first: u64,
-    previous: Option<&'a Batch>,
-    heads: &'a [StatementId],
-    ms: u64,
+pub(crate) struct Log<'a> {
+    pub(crate) writer: Writer,
+    pub(crate) first: u64,
+    pub(crate) previous: Option<&'a Batch>,
+    pub(crate) heads: &'a [StatementId],
+    pub(crate) ms: u64,
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
 }
 
@@ -192,11 +198,11 @@ fn bytes<const N: usize>(hex: &str) -> [u8; N] {
     hex.collect::<Result<Vec<u8>, _>>().expect("hex").try_into().expect("the right length")
 }
 
-fn folder(task: &Value, key: &str) -> FolderId {
+pub(crate) fn folder(task: &Value, key: &str) -> FolderId {
     FolderId(bytes(text(task, key)))
 }
 
-fn file(content: &[u8]) -> What {
+pub(crate) fn file(content: &[u8]) -> What {
     What::File { bytes: content.len() as u64, content: chunks_of(content).id() }
 }
 
@@ -409,7 +415,7 @@ fn hand(host: &Host<'_>, task: &Value) -> Command {
     command
 }
 
-fn id_of(node: &Node<'_>, name: &str) -> String {
+pub(crate) fn id_of(node: &Node<'_>, name: &str) -> String {
     node.folder(name)["id"].as_str().unwrap_or_else(|| panic!("no folder {name}")).to_owned()
 }
 

@@ -16,6 +16,7 @@ use lanyard::shell::rt;
 use lanyard::wire::codec::Text;
 use lanyard::wire::message::{Hello, Message, Purpose, RelayCall};
 use lanyard::wire::relay::{Answer, Meeting};
+use lanyard::wire::versions::Speaks;
 use rustix::net::{self, AddressFamily, RecvFlags, SocketType};
 use serde_json::Value;
 
@@ -249,7 +250,13 @@ fn the_hand_at_the_relay() {
     let port = door.local_addr().expect("its address").port();
     let hello = Hello { software: Text::truncated("hostile"), purpose: Purpose::Control, run: 66, port };
     let me = NodeId(key.verifying_key().to_bytes());
-    let dialler = Dialler { key, ring: KeyRing::new(discovery.collect()), is_member: Arc::new(|_| true), hello };
+    let dialler = Dialler {
+        key,
+        ring: KeyRing::new(discovery.collect()),
+        is_member: Arc::new(|_| true),
+        hello,
+        speaks: Speaks::default(),
+    };
     let (server, front) = (id("server"), id("front"));
 
     // Neither itself, nor the relay, nor a stranger; nor anybody where no admin allowed it; nor a meeting that is not.

@@ -7,3 +7,4 @@ mod namespaces;
 mod office;
 mod relay;
 mod strangers;
+mod versions;

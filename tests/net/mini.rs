@@ -17,6 +17,7 @@ use lanyard::shell::net::{DialError, Dialler, Event, Inbound, Incoming, KeyRing,
 use lanyard::shell::rt;
 use lanyard::wire::codec::Text;
 use lanyard::wire::message::{Hello, Purpose};
+use lanyard::wire::versions::Speaks;
 
 use crate::office::{id, office_key};
 
@@ -59,7 +60,13 @@ impl Mini {
         let bound = Bound::new(Place::Usual).expect("a free port");
         let port = bound.port();
         let hello = Hello { software: Text::truncated("mini"), purpose: Purpose::Control, run, port };
-        let door = Door { key: key.clone(), ring: ring.clone(), is_member: is_member.clone(), hello: hello.clone() };
+        let door = Door {
+            key: key.clone(),
+            ring: ring.clone(),
+            is_member: is_member.clone(),
+            hello: hello.clone(),
+            speaks: Speaks::default(),
+        };
         let (inbound_sender, inbound) = async_channel::bounded(8);
         let (found_sender, found) = async_channel::bounded(64);
         let (changed_sender, changed) = async_channel::bounded(4);
@@ -71,7 +78,7 @@ impl Mini {
             link_count: 0,
             started: Instant::now(),
             wake: None,
-            dialler: Dialler { key, ring: ring.clone(), is_member, hello },
+            dialler: Dialler { key, ring: ring.clone(), is_member, hello, speaks: Speaks::default() },
             dialled: async_channel::bounded(32),
             incoming: async_channel::bounded(64),
             inbound,
@@ -133,7 +140,7 @@ impl Mini {
         let (now, mut out) = (self.started.elapsed().as_millis() as u64, Vec::new());
         match wake {
             Wake::Inbound(Inbound::Link(link)) => self.up(now, link, None, &mut out),
-            Wake::Inbound(Inbound::Pairing(_) | Inbound::Relay(_)) => {}
+            Wake::Inbound(Inbound::Pairing(_) | Inbound::Relay(_) | Inbound::Apart(_)) => {}
             Wake::Dialled((dial, _, Ok(link))) => self.up(now, link, Some(dial), &mut out),
             Wake::Dialled((dial, addr, Err(error))) => {
                 eprintln!("dial {addr}: {error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));

@@ -14,6 +14,7 @@ use lanyard::shell::net::{Dialler, Event, Inbound, Incoming, IsMember, KeyRing, 
 use lanyard::shell::rt;
 use lanyard::wire::codec::{Bytes, Text};
 use lanyard::wire::message::{Answer, Content, Hello, Message, Purpose};
+use lanyard::wire::versions::Speaks;
 
 /// The discovery key of the office.
 pub(crate) fn office_key() -> DiscoveryKey {
@@ -40,15 +41,26 @@ pub(crate) fn hello() -> Hello {
 impl Node {
     /// A node whose members are those of these seeds.
     pub(crate) fn new(seed: u8, members: &[u8], discovery: DiscoveryKey) -> Self {
+        Self::speaking(seed, members, discovery, Speaks::default())
+    }
+
+    /// One that speaks other versions.
+    pub(crate) fn speaking(seed: u8, members: &[u8], discovery: DiscoveryKey, speaks: Speaks) -> Self {
         let key = SigningKey::from_bytes(&[seed; 32]);
         let ring = KeyRing::new(vec![discovery]);
         let members: BTreeSet<NodeId> = members.iter().map(|s| id(*s)).collect();
         let is_member: IsMember = Arc::new(move |node| members.contains(&node));
         let hello = hello();
         let (sender, inbound) = async_channel::bounded(8);
-        let door = Door { key: key.clone(), ring: ring.clone(), is_member: is_member.clone(), hello: hello.clone() };
+        let door = Door {
+            key: key.clone(),
+            ring: ring.clone(),
+            is_member: is_member.clone(),
+            hello: hello.clone(),
+            speaks: speaks.clone(),
+        };
         let listener = Bound::new(Place::Fixed(0)).expect("a free port").serve(door, sender);
-        let dialler = Dialler { key: key.clone(), ring: ring.clone(), is_member, hello };
+        let dialler = Dialler { key: key.clone(), ring: ring.clone(), is_member, hello, speaks };
         Self { key, ring, listener, inbound, dialler }
     }
 
@@ -60,7 +72,7 @@ impl Node {
     pub(crate) async fn link(&self) -> Link {
         match within(self.inbound.recv()).await.expect("the listener runs") {
             Inbound::Link(link) => link,
-            Inbound::Pairing(_) | Inbound::Relay(_) => panic!("something else than a link"),
+            Inbound::Pairing(_) | Inbound::Relay(_) | Inbound::Apart(_) => panic!("something else than a link"),
         }
     }
 }

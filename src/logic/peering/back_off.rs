@@ -37,6 +37,12 @@ impl BackOff {
         self.due_ms = now_ms + wait_ms + jitter.below(wait_ms);
     }
 
+    /// It will not work for long.
+    pub(super) fn put_off(&mut self, now_ms: u64, jitter: &mut Jitter) {
+        self.attempts = self.attempts.max(16);
+        self.failed(now_ms, jitter);
+    }
+
     /// It worked, and what came of it has ended. If it did not last, that is as good as a failure.
     pub(super) fn ended(&mut self, now_ms: u64, lasted: bool, jitter: &mut Jitter) {
         if lasted {

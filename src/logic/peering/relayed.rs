@@ -192,6 +192,13 @@ impl Peering {
         }
     }
 
+    /// A relay would not help: the two have no version in common.
+    pub(super) fn put_off_asking(&mut self, now_ms: u64, node: NodeId) {
+        let wait = self.waits.entry(node).or_default();
+        (wait.place, wait.rounds) = (0, u32::MAX);
+        wait.due_ms = now_ms + LAST_MS + self.jitter.below(LAST_MS);
+    }
+
     /// A relayed link has ended that had lasted: the next relay, or the same, at once.
     pub(super) fn relayed_ended(&mut self, now_ms: u64, node: NodeId) {
         if let Some(wait) = self.waits.get_mut(&node) {

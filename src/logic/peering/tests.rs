@@ -103,6 +103,39 @@ fn failures_back_off_and_a_change_of_the_network_begins_anew() {
 }
 
 #[test]
+fn who_speaks_no_common_version_is_left_alone_until_it_is_announced_anew() {
+    let mut a = machine(1, &[1, 2]);
+    let mut out = Vec::new();
+    a.handle_relays(0, vec![node(3)], &mut out);
+    a.handle_found(0, "x", &[addr(2)], &mut out);
+    let dial = dials(&out)[0].0;
+    out.clear();
+    a.handle_apart(10, dial, Some(node(2)), &mut out);
+    assert_eq!(dials(&out), []);
+    let wake = out.iter().rev().find_map(|o| if let Output::Wake { at_ms } = o { Some(*at_ms) } else { None });
+    assert!(wake.is_some_and(|at_ms| (30_010..60_010).contains(&at_ms)), "{out:?}");
+    out.clear();
+    a.handle_tick(30_000, &mut out);
+    assert_eq!(dials(&out), []);
+    // It was upgraded, and started again under another name.
+    a.handle_found(31_000, "y", &[addr(2)], &mut out);
+    assert_eq!(dials(&out).len(), 1);
+}
+
+#[test]
+fn what_waits_for_a_place_is_dialled_when_another_turns_out_to_speak_no_common_version() {
+    let mut a = Peering::new(Settings { own: node(1), seed: 1, dials_max: 1, loopback: false });
+    let mut out = Vec::new();
+    a.handle_members(0, [node(2), node(3)].into(), &mut out);
+    a.handle_found(0, "x", &[addr(2)], &mut out);
+    a.handle_found(0, "y", &[addr(3)], &mut out);
+    let dial = dials(&out)[0].0;
+    out.clear();
+    a.handle_apart(10, dial, Some(node(2)), &mut out);
+    assert_eq!(dials(&out).iter().map(|d| d.1).collect::<Vec<_>>(), [addr(3)]);
+}
+
+#[test]
 fn at_most_so_many_dials_run_at_once_and_the_others_follow() {
     let settings = Settings { own: node(1), seed: 1, dials_max: 3, loopback: false };
     let mut a = Peering::new(settings);

@@ -317,6 +317,11 @@ impl Policy {
         self.expulsions
     }
 
+    /// The scopes that statements of a later version have stopped on this node: folders, or (`None`) the mesh.
+    pub fn stopped(&self) -> impl Iterator<Item = Option<FolderId>> + '_ {
+        self.stopped.keys().copied()
+    }
+
     /// The statement of a kind that this version does not know and because of which it must stop serving: for
     /// the whole mesh, or for `folder`.
     pub fn stopped_by(&self, folder: FolderId) -> Option<StatementId> {

@@ -18,12 +18,16 @@ use super::link::{Link, LinkError};
 use super::pair::PairStream;
 use super::relay::{ANSWER_MS_MAX, RelayStream, Tunnel};
 use super::socket::Socket;
+use super::versions::{self, Met};
 use super::{IsMember, KeyRing, random, tls};
 use crate::base::{DiscoveryKey, NodeId};
+use crate::logic::versions::Apart;
 use crate::shell::rt::{self, Elapsed, TcpStream};
-use crate::wire::hello::{self, ALPN_LINK, ALPN_PAIR, ALPN_RELAY, ANSWER_BYTES, CHALLENGE_BYTES};
+use crate::wire::codec::Text;
+use crate::wire::hello::{self, ANSWER_BYTES, CHALLENGE_BYTES};
 use crate::wire::message::{Hello, Purpose};
 use crate::wire::relay::{Answer, Ask, Meeting, Message};
+use crate::wire::versions::{PAIRINGS, Protocol, SOFTWARE, Speaks, Spoken};
 
 /// Time for TCP to connect. A LAN answers in milliseconds; a machine that just woke may need a second.
 const CONNECT_MS_MAX: u64 = 3_000;
@@ -74,6 +78,12 @@ pub enum DialError {
         /// Why.
         answer: Answer,
     },
+    /// It speaks no version that this node speaks.
+    #[error("{}", met.apart.what(&met.remote.to_string(), SOFTWARE))]
+    Versions {
+        /// Whom, and what it speaks.
+        met: Box<Met>,
+    },
     /// This node has no mesh, so there is no key to prove.
     #[error("this node belongs to no mesh yet")]
     NoMesh,
@@ -90,6 +100,8 @@ pub struct Dialler {
     pub is_member: IsMember,
     /// What this node says of itself; the purpose is replaced.
     pub hello: Hello,
+    /// The versions that it speaks.
+    pub speaks: Speaks,
 }
 
 impl std::fmt::Debug for Dialler {
@@ -149,12 +161,12 @@ impl Dialler {
         let mut last = DialError::NoMesh;
         for key in self.ring.all().into_iter().take(TRIES_MAX) {
             let mut socket = connect(addr).await?;
-            let talk = async {
-                prove(&mut socket, |challenge| hello::answer(&key, challenge, &random())).await?;
-                tls::connect(socket, &self.key, ALPN_RELAY, self.accept(Some(relay))).await
-            };
             let handshake = |source| DialError::Handshake { addr, source };
-            match within(HANDSHAKE_MS_MAX, addr, async { talk.await.map_err(handshake) }).await {
+            let talk = async {
+                prove(&mut socket, |challenge| hello::answer(&key, challenge, &random())).await.map_err(handshake)?;
+                self.secure(socket, Protocol::Relay, Some(relay)).await
+            };
+            match within(HANDSHAKE_MS_MAX, addr, talk).await {
                 Ok(secured) => return Ok((key, RelayStream::new(secured))),
                 Err(DialError::Handshake { source, .. }) if shut_the_door(&source) => last = handshake(source),
                 Err(error) => return Err(error),
@@ -180,10 +192,43 @@ impl Dialler {
         let addr = socket.remote();
         let handshake = |source| DialError::Handshake { addr, source };
         prove(&mut socket, |challenge| hello::answer(key, challenge, &random())).await.map_err(handshake)?;
-        let accept = self.accept(expected);
-        let secured = tls::connect(socket, &self.key, ALPN_LINK, accept).await.map_err(handshake)?;
+        let secured = self.secure(socket, Protocol::Link, expected).await?;
         let hello = Hello { purpose, ..self.hello.clone() };
         Link::greet(secured, &hello, true).await.map_err(|source| DialError::Link { addr, source })
+    }
+
+    /// TLS with a member, in the newest version that both speak.
+    async fn secure(
+        &self,
+        socket: Socket,
+        protocol: Protocol,
+        expected: Option<NodeId>,
+    ) -> Result<tls::Secured, DialError> {
+        let (speaks, software) = (self.speaks.of(protocol), self.hello.software.clone());
+        secure(socket, &self.key, (protocol, speaks, software), expected, self.accept(expected)).await
+    }
+}
+
+/// TLS in the newest version that both ends speak.
+async fn secure(
+    socket: Socket,
+    key: &SigningKey,
+    (protocol, ours, software): (Protocol, &[u16], Text<64>),
+    expected: Option<NodeId>,
+    accept: tls::Accept,
+) -> Result<tls::Secured, DialError> {
+    let addr = socket.remote();
+    let speaks: Vec<Spoken> = ours.iter().map(|version| Spoken { protocol, version: *version }).collect();
+    match tls::connect(socket, key, &speaks, accept).await {
+        Ok(secured) if secured.spoken.is_some() => Ok(secured),
+        Ok(secured) => {
+            Err(DialError::Versions { met: Box::new(versions::part(secured, protocol, ours, software).await) })
+        }
+        Err(error) if tls::is_no_version(&error) => {
+            let apart = Apart { ours: ours.to_vec(), ..Apart::default() };
+            Err(DialError::Versions { met: Box::new(Met { node: expected, remote: addr, apart }) })
+        }
+        Err(source) => Err(DialError::Handshake { addr, source }),
     }
 }
 
@@ -227,7 +272,9 @@ pub async fn dial_pairing(addr: SocketAddr, key: &SigningKey) -> Result<PairStre
     let talk = async {
         // To anyone but the listener this is an answer like any other.
         prove(&mut socket, |_| random()).await.map_err(handshake)?;
-        tls::connect(socket, key, ALPN_PAIR, Arc::new(|_| true)).await.map_err(handshake)
+        // Neither end tells a stranger which program it is.
+        let offer = (Protocol::Pairing, PAIRINGS, Text::default());
+        secure(socket, key, offer, None, Arc::new(|_| true)).await
     };
     let timed = rt::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), talk).await;
     let secured = timed.map_err(|Elapsed| DialError::Elapsed { addr })??;

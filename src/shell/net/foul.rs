@@ -14,15 +14,22 @@ use crate::base::{DiscoveryKey, NodeId};
 use crate::shell::rt;
 use crate::wire::codec::Text;
 use crate::wire::message::{Bye, Hello, Message, Purpose};
+use crate::wire::versions::Speaks;
 
 async fn linked() -> [(LinkSender, Receiver<Incoming>); 2] {
     let ring = KeyRing::new(vec![DiscoveryKey([1; 32])]);
     let [a, b] = [1, 2].map(|seed| SigningKey::from_bytes(&[seed; 32]));
     let hello = Hello { software: Text::truncated("test"), purpose: Purpose::Control, run: 1, port: 0 };
     let (sender, inbound) = async_channel::bounded(1);
-    let door = Door { key: b, ring: ring.clone(), is_member: Arc::new(|_| true), hello: hello.clone() };
+    let door = Door {
+        key: b,
+        ring: ring.clone(),
+        is_member: Arc::new(|_| true),
+        hello: hello.clone(),
+        speaks: Speaks::default(),
+    };
     let listener = Bound::new(Place::Fixed(0)).expect("a free port").serve(door, sender);
-    let dialler = Dialler { key: a, ring, is_member: Arc::new(|_| true), hello };
+    let dialler = Dialler { key: a, ring, is_member: Arc::new(|_| true), hello, speaks: Speaks::default() };
     let addr = ([127, 0, 0, 1], listener.port()).into();
     let dialled = dialler.dial(addr, None, Purpose::Control).await.expect("a link");
     let Ok(Inbound::Link(accepted)) = inbound.recv().await else { panic!("no link") };

@@ -24,12 +24,15 @@ use super::pair::PairStream;
 use super::relay::{RelayStream, Tunnel};
 use super::socket::Socket;
 use super::strangers::Strangers;
+use super::versions::{self, Met};
 use super::{IsMember, KeyRing, random, tls};
 use crate::base::NodeId;
 use crate::shell::rt::{self, TcpListener, TcpStream};
-use crate::wire::hello::{ALPN_LINK, ALPN_PAIR, ALPN_RELAY, ANSWER_BYTES, CHALLENGE_BYTES};
+use crate::wire::codec::Text;
+use crate::wire::hello::{ANSWER_BYTES, CHALLENGE_BYTES};
 use crate::wire::message::{Bye, FRAME_BYTES_MAX, Hello, Purpose};
 use crate::wire::relay::Answer;
+use crate::wire::versions::{Protocol, Speaks, Spoken};
 
 /// The port to begin with; not assigned by IANA.
 pub const PORT: u16 = 47_474;
@@ -87,6 +90,8 @@ pub enum Inbound {
     Relay(RelayStream),
     /// Someone who wants to join, while an invitation is open.
     Pairing(PairStream),
+    /// A member that speaks no version that this node speaks.
+    Apart(Met),
 }
 
 /// Who was not let in, for the audit log.
@@ -111,6 +116,8 @@ pub struct Door {
     pub is_member: IsMember,
     /// What this node says of itself. Purpose and port are replaced.
     pub hello: Hello,
+    /// The versions that it speaks.
+    pub speaks: Speaks,
 }
 
 impl std::fmt::Debug for Door {
@@ -231,7 +238,7 @@ impl Guests {
         let (shared, Tunnel(mut socket)) = (self.0, tunnel);
         let welcomed = async {
             if challenge(&shared, &mut socket).await? {
-                admit(&shared, socket, &[ALPN_LINK]).await
+                admit(&shared, socket, &[Protocol::Link]).await
             } else {
                 Err("no proof of this mesh's key".into())
             }
@@ -239,6 +246,9 @@ impl Guests {
         match rt::timeout(Duration::from_millis(PROOF_MS_MAX + HANDSHAKE_MS_MAX), welcomed).await {
             Ok(Ok(Some(Inbound::Link(link)))) if link.peer == from => {
                 let _ = shared.inbound.send(Inbound::Link(link)).await;
+            }
+            Ok(Ok(Some(Inbound::Apart(met)))) if met.node == Some(from) => {
+                let _ = shared.inbound.send(Inbound::Apart(met)).await;
             }
             Ok(Ok(_)) => tracing::debug!(from = %from.short(), "somebody else came through the relay"),
             Ok(Err(error)) => tracing::debug!(from = %from.short(), %error, "no link through the relay"),
@@ -338,7 +348,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, mut place: Visit) {
         // From here on it costs nobody else a place.
         place.member = true;
         place.leave();
-        let admitting = admit(&shared, socket, &[ALPN_LINK, ALPN_RELAY]);
+        let admitting = admit(&shared, socket, &[Protocol::Link, Protocol::Relay]);
         match rt::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), admitting).await {
             Ok(Ok(Some(inbound))) => {
                 // A node that stops takes no more links.
@@ -352,10 +362,26 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, mut place: Visit) {
         let remote = socket.remote();
         // A new key each time: two visits cannot be told to have met the same node.
         let throwaway = SigningKey::from_bytes(&random());
-        let secured = tls::accept(socket, &throwaway, &[ALPN_PAIR]);
+        let speaks = shared.door.speaks.all(&[Protocol::Pairing]);
+        let secured = async {
+            let secured = tls::accept(socket, &throwaway, &speaks).await?;
+            if secured.spoken.is_none() && asks(&secured.offered) == Some(Protocol::Pairing) {
+                // It learns what this node speaks; which program this is, is told to members only.
+                versions::part(secured, Protocol::Pairing, &shared.door.speaks.pairings, Text::default()).await;
+                return Ok(None);
+            }
+            Ok::<_, io::Error>(Some(secured).filter(|secured| secured.spoken.is_some()))
+        };
         match rt::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), secured).await {
-            Ok(Ok(secured)) => {
+            Ok(Ok(Some(secured))) => {
                 let _ = shared.inbound.send(Inbound::Pairing(PairStream::new(secured, remote))).await;
+            }
+            Ok(Ok(None)) => {
+                shared.turned(
+                    from,
+                    None,
+                    "it pairs in no version that this lanyard speaks: upgrade the older of the two",
+                );
             }
             Ok(Err(error)) => tracing::debug!(%from, %error, "no pairing"),
             Err(error) => tracing::debug!(%from, %error, "no pairing"),
@@ -385,14 +411,18 @@ async fn challenge(shared: &Shared, socket: &mut Socket) -> io::Result<bool> {
 async fn admit(
     shared: &Shared,
     socket: Socket,
-    alpns: &[&'static [u8]],
+    protocols: &[Protocol],
 ) -> Result<Option<Inbound>, Box<dyn std::error::Error + Send + Sync>> {
     let from = super::plain(socket.remote()).ip();
     let door = &shared.door;
-    let secured = tls::accept(socket, &door.key, alpns).await?;
+    let secured = tls::accept(socket, &door.key, &door.speaks.all(protocols)).await?;
+    let relayed = secured.spoken.is_some_and(|spoken| spoken.protocol == Protocol::Relay);
     if !(door.is_member)(secured.peer) {
         shared.turned(from, Some(secured.peer), "it is no member, or no member any more");
-        if secured.alpn == ALPN_RELAY {
+        if secured.spoken.is_none() {
+            return Ok(None);
+        }
+        if relayed {
             RelayStream::new(secured).refuse(Answer::Refused).await;
             return Ok(None);
         }
@@ -401,10 +431,22 @@ async fn admit(
         link::farewell(&mut writer, &mut reader, Bye::NotAMember).await;
         return Ok(None);
     }
-    if secured.alpn == ALPN_RELAY {
+    if secured.spoken.is_none() {
+        let Some(asked) = asks(&secured.offered).filter(|asked| protocols.contains(asked)) else {
+            return Err("it offers nothing that is spoken here".into());
+        };
+        let met = versions::part(secured, asked, door.speaks.of(asked), door.hello.software.clone()).await;
+        return Ok(Some(Inbound::Apart(met)));
+    }
+    if relayed {
         return Ok(Some(Inbound::Relay(RelayStream::new(secured))));
     }
     // The purpose is the dialler's to say; what this end puts there is not looked at.
     let hello = Hello { purpose: Purpose::Control, ..door.hello.clone() };
     Ok(Some(Inbound::Link(Link::greet(secured, &hello, false).await?)))
+}
+
+/// What a dialler wants: it offers one protocol, in several versions.
+fn asks(offered: &[Spoken]) -> Option<Protocol> {
+    offered.first().map(|spoken| spoken.protocol)
 }

@@ -4,29 +4,32 @@
 //! 1. each end's credential is its Ed25519 key (RFC 7250); who cannot prove one is not connected;
 //! 2. weak keys, chains and anything but an Ed25519 public key are refused while the handshake runs;
 //! 3. a dialler shows its own key only after the listener's key was accepted (RFC 8446 section 4.4.2);
-//! 4. nothing is resumed: every connection proves the keys anew.
+//! 4. nothing is resumed: every connection proves the keys anew;
+//! 5. a listener that speaks none of the offered versions goes on without one, so that both learn who the other is: it
+//!    departs there from RFC 7301 section 3.2, which would end the handshake before any key is shown.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use futures_rustls::rustls;
-use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use futures_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
+use rustls::server::{Acceptor, AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, Signer};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureAlgorithm,
-    SignatureScheme, version::TLS13,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureAlgorithm, SignatureScheme, version::TLS13,
 };
 
 use super::socket::Socket;
 use crate::base::NodeId;
 use crate::wire::hello::EXPORTER_LABEL;
+use crate::wire::versions::{SPOKEN_MAX, Spoken};
 
 /// What comes before the 32 key bytes in the public key's DER form: RFC 8410 section 4.
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -41,8 +44,10 @@ pub(super) type Accept = Arc<dyn Fn(NodeId) -> bool + Send + Sync>;
 pub(super) struct Secured {
     pub(super) stream: TlsStream<Socket>,
     pub(super) peer: NodeId,
-    /// What both want to speak.
-    pub(super) alpn: &'static [u8],
+    /// What both speak; `None`: they have no version in common.
+    pub(super) spoken: Option<Spoken>,
+    /// What the dialler offered, where this end listens.
+    pub(super) offered: Vec<Spoken>,
     /// Keying material that only the two ends of this connection know.
     pub(super) binding: [u8; 32],
 }
@@ -51,37 +56,41 @@ pub(super) struct Secured {
 pub(super) async fn connect(
     socket: Socket,
     key: &SigningKey,
-    alpn: &'static [u8],
+    speaks: &[Spoken],
     accept: Accept,
 ) -> Result<Secured, std::io::Error> {
-    let config = client_config(key, alpn, accept).map_err(std::io::Error::other)?;
+    let config = client_config(key, speaks, accept).map_err(std::io::Error::other)?;
     // The name is required by the interface and sent nowhere.
     let name = ServerName::try_from("lanyard.invalid").expect("a valid name");
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;
     stream.get_mut().1.set_buffer_limit(Some(WRITE_BUFFER_BYTES));
-    secured(stream.into(), &[alpn])
+    secured(stream.into(), Vec::new())
 }
 
-/// Connects as the listener, speaking one of `alpns`; every sound key is accepted, the caller decides.
-pub(super) async fn accept(
-    socket: Socket,
-    key: &SigningKey,
-    alpns: &[&'static [u8]],
-) -> Result<Secured, std::io::Error> {
-    let config = server_config(key, alpns).map_err(std::io::Error::other)?;
-    let mut stream = TlsAcceptor::from(Arc::new(config)).accept(socket).await?;
+/// Whether the listener ended a handshake because it speaks none of the offered versions.
+pub(super) fn is_no_version(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(inner, Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
+}
+
+/// Connects as the listener, speaking the first of `speaks` that is offered; every sound key is accepted, the caller
+/// decides.
+pub(super) async fn accept(socket: Socket, key: &SigningKey, speaks: &[Spoken]) -> Result<Secured, std::io::Error> {
+    let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    let names = begun.client_hello().alpn().into_iter().flatten();
+    let offered: Vec<Spoken> = names.take(SPOKEN_MAX).filter_map(Spoken::read).collect();
+    let common: Vec<Spoken> = speaks.iter().copied().filter(|spoken| offered.contains(spoken)).take(1).collect();
+    let config = server_config(key, &common).map_err(std::io::Error::other)?;
+    let mut stream = begun.into_stream(Arc::new(config)).await?;
     stream.get_mut().1.set_buffer_limit(Some(WRITE_BUFFER_BYTES));
-    secured(stream.into(), alpns)
+    secured(stream.into(), offered)
 }
 
-fn secured(stream: TlsStream<Socket>, alpns: &[&'static [u8]]) -> Result<Secured, std::io::Error> {
+fn secured(stream: TlsStream<Socket>, offered: Vec<Spoken>) -> Result<Secured, std::io::Error> {
     let invalid = |why: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
     let (_, session) = stream.get_ref();
-    // A peer that sends no ALPN at all passes the handshake.
-    let spoken = session.alpn_protocol();
-    let Some(alpn) = alpns.iter().copied().find(|alpn| spoken == Some(alpn)) else {
-        return Err(invalid("the peer speaks no version of the protocol that this node speaks"));
-    };
+    // TLS itself refuses a name that this end did not offer.
+    let spoken = session.alpn_protocol().and_then(Spoken::read);
     let credential = session.peer_certificates().and_then(|chain| chain.first());
     let peer = credential.and_then(|der| node_of(der)).ok_or_else(|| invalid("the peer proved no key"))?;
     let binding = match &stream {
@@ -89,7 +98,7 @@ fn secured(stream: TlsStream<Socket>, alpns: &[&'static [u8]]) -> Result<Secured
         TlsStream::Server(server) => server.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None),
     }
     .map_err(std::io::Error::other)?;
-    Ok(Secured { stream, peer, alpn, binding })
+    Ok(Secured { stream, peer, spoken, offered, binding })
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -98,24 +107,24 @@ fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
 
-fn client_config(key: &SigningKey, alpn: &[u8], accept: Accept) -> Result<ClientConfig, Error> {
+fn client_config(key: &SigningKey, speaks: &[Spoken], accept: Accept) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Verifier::new(accept)))
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(credential(key))));
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = speaks.iter().map(|spoken| spoken.name()).collect();
     config.enable_sni = false;
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-fn server_config(key: &SigningKey, alpns: &[&[u8]]) -> Result<ServerConfig, Error> {
+fn server_config(key: &SigningKey, speaks: &[Spoken]) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(Verifier::new(Arc::new(|_| true))))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(credential(key))));
-    config.alpn_protocols = alpns.iter().map(|alpn| alpn.to_vec()).collect();
+    config.alpn_protocols = speaks.iter().map(|spoken| spoken.name()).collect();
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)

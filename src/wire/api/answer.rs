@@ -188,6 +188,47 @@ pub struct Peer {
     /// Name of the relay through which it is connected; null where it is reached directly.
     #[serde(default)]
     pub via: Option<String>,
+    /// Why it cannot be talked to, where the two have no version in common; else null.
+    #[serde(default)]
+    pub apart: Option<VersionGap>,
+}
+
+/// Who needs a newer lanyard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Behind {
+    /// The machine that answers.
+    This,
+    /// The other one.
+    That,
+    /// The other one did not say what it speaks.
+    Unknown,
+}
+
+/// A member with which this node has no version of the protocol in common.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VersionGap {
+    /// Who needs a newer lanyard.
+    pub behind: Behind,
+    /// What is wrong, in words.
+    pub why: String,
+    /// What to do.
+    pub hint: String,
+    /// What this node speaks, newest first.
+    pub ours: Vec<u16>,
+    /// What the other speaks, newest first; empty where it did not say.
+    pub theirs: Vec<u16>,
+}
+
+impl VersionGap {
+    /// The state of the other machine, in a few words.
+    pub fn word(&self) -> &'static str {
+        match self.behind {
+            Behind::This => "away: this machine needs a newer lanyard",
+            Behind::That => "away: needs a newer lanyard",
+            Behind::Unknown => "away: runs another lanyard",
+        }
+    }
 }
 
 /// A member, for `Request::Nodes`; this node too.
@@ -208,6 +249,12 @@ pub struct Member {
     /// Name of the relay through which it is connected; null where it is reached directly.
     #[serde(default)]
     pub via: Option<String>,
+    /// The program that it said it runs; null where it has said nothing since this node was started.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Why it cannot be talked to, where the two have no version in common; else null.
+    #[serde(default)]
+    pub apart: Option<VersionGap>,
     /// The priority with which it may be coordinator; null where it may not.
     pub priority: Option<u16>,
     /// When it was last connected; null where it never was, and for this node.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::PathText;
+use super::{PathText, VersionGap};
 
 /// What a running node measured. `lanyard doctor` adds what it measures itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Checkup {
     /// How long ago the newest snapshot of the archive was taken, in milliseconds; none where this node keeps none.
     #[serde(default)]
     pub archive_age_ms: Option<u64>,
+    /// Members with which this node has no version of the protocol in common.
+    #[serde(default)]
+    pub apart: Vec<VersionGap>,
 }
 
 /// A connected member.
@@ -69,7 +72,7 @@ pub struct Room {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Finding {
     /// What was looked at: `multicast`, `firewall`, `port`, `clock`, `watches`, `space`, `permissions`, `admins`, `archive`,
-    /// `marker`, `folder`, `configuration`.
+    /// `marker`, `folder`, `configuration`, `version`.
     pub check: String,
     /// What is wrong.
     pub what: String,

@@ -21,6 +21,8 @@ pub enum FailureKind {
     Refused,
     /// It was not done in the time given.
     TimedOut,
+    /// This lanyard is too old for what it should read: a newer one is needed.
+    TooOld,
 }
 
 impl FailureKind {
@@ -32,13 +34,14 @@ impl FailureKind {
             Self::NoNode => 3,
             Self::Refused => 4,
             Self::TimedOut => 5,
+            Self::TooOld => 6,
         }
     }
 
     /// HTTP status.
     pub fn http_status(self) -> u16 {
         match self {
-            Self::Failed => 500,
+            Self::Failed | Self::TooOld => 500,
             Self::Usage => 400,
             Self::NoNode => 503,
             Self::Refused => 403,
@@ -145,8 +148,8 @@ mod tests {
 
     #[test]
     fn every_kind_has_the_exit_status_of_the_contract() {
-        let kinds =
-            [FailureKind::Failed, FailureKind::Usage, FailureKind::NoNode, FailureKind::Refused, FailureKind::TimedOut];
-        assert_eq!(kinds.map(FailureKind::exit_status), [1, 2, 3, 4, 5]);
+        use FailureKind::{Failed, NoNode, Refused, TimedOut, TooOld, Usage};
+        let kinds = [Failed, Usage, NoNode, Refused, TimedOut, TooOld];
+        assert_eq!(kinds.map(FailureKind::exit_status), [1, 2, 3, 4, 5, 6]);
     }
 }

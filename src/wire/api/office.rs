@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alert, FolderRef, FolderState, NodeRef, UtcTime};
+use super::{Alert, FolderRef, FolderState, NodeRef, UtcTime, VersionGap};
 
 /// See `Request::Copies`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -53,12 +53,15 @@ pub struct NodeHealth {
     pub server: bool,
     /// Whether there is a link now.
     pub connected: bool,
+    /// Why it cannot be talked to, where the two have no version in common; else null.
+    #[serde(default)]
+    pub apart: Option<VersionGap>,
     /// When it was last connected; null where it never was, and for this node.
     pub last_seen: Option<UtcTime>,
     /// When what follows was said, by this node's clock; null, with the rest empty, where nothing was said since this
     /// node started.
     pub reported: Option<UtcTime>,
-    /// Its software.
+    /// Its software, as it said.
     pub version: Option<String>,
     /// How far its clock is ahead of this node's, in milliseconds; below 0: behind.
     pub clock_ahead_ms: Option<i64>,
