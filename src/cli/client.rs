@@ -27,6 +27,10 @@ use crate::wire::api::{EVENT_BYTES_MAX, EVENTS_PATH, Failure, FailureKind, RESPO
 /// How long a node may take to answer what needs no other machine and no person. A guess: a node that scans a large
 /// folder on a slow disk still answers within it.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often a node that starts anew is asked again.
+const ANEW_LOOK: Duration = Duration::from_millis(20);
+/// Half a minute of that: it ends within 8 seconds, and starts in less than one.
+const ANEW_LOOKS_MAX: usize = 1_500;
 
 /// A running node.
 #[derive(Clone)]
@@ -64,12 +68,32 @@ impl Client {
         Err(Failure { why, ..Failure::new(FailureKind::NoNode, "no node is running here").hint(start) })
     }
 
-    /// Asks and waits for the answer, at most `patience` where one is given.
+    /// Asks and waits for the answer, at most `patience` where one is given. Where the node starts anew to be able to do
+    /// what is asked, it is asked again once it is back.
     pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         request: &Request,
         patience: Option<Duration>,
     ) -> Result<T, Failure> {
+        let mut anew: Option<Failure> = None;
+        for _ in 0..ANEW_LOOKS_MAX {
+            let failure = match self.ask_once(request, patience).await {
+                Err(failure) if failure.kind == FailureKind::Anew => failure,
+                // The node that said so has ended, the next one does not answer yet.
+                Err(failure)
+                    if anew.is_some() && (failure.kind == FailureKind::NoNode || failure.what == broken().what) =>
+                {
+                    failure
+                }
+                answered => return answered,
+            };
+            anew = anew.or(Some(failure));
+            Timer::after(ANEW_LOOK).await;
+        }
+        Err(anew.unwrap_or_else(broken))
+    }
+
+    async fn ask_once<T: DeserializeOwned>(&self, request: &Request, patience: Option<Duration>) -> Result<T, Failure> {
         let (method, path) = request.route();
         let asked = async {
             let (answer, mut link) = self.send(method, path, request.body()).await?;

@@ -290,7 +290,7 @@ fn home_socket(home: &Path) -> PathBuf {
 
 /// A path without symlinks as far as it exists, so that a home is the same by whatever way it is named, and before
 /// and after its first start.
-fn real(path: &Path) -> PathBuf {
+pub(super) fn real(path: &Path) -> PathBuf {
     for existing in path.ancestors() {
         if let (Ok(found), Ok(rest)) = (fs::canonicalize(existing), path.strip_prefix(existing)) {
             return if rest.as_os_str().is_empty() { found } else { found.join(rest) };

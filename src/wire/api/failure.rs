@@ -21,13 +21,15 @@ pub enum FailureKind {
     Refused,
     /// It was not done in the time given.
     TimedOut,
+    /// Nothing was done: the node starts anew to be able to. Asked again in a moment, it does what was asked.
+    Anew,
 }
 
 impl FailureKind {
     /// Exit status of the command line.
     pub fn exit_status(self) -> u8 {
         match self {
-            Self::Failed => 1,
+            Self::Failed | Self::Anew => 1,
             Self::Usage => 2,
             Self::NoNode => 3,
             Self::Refused => 4,
@@ -40,7 +42,7 @@ impl FailureKind {
         match self {
             Self::Failed => 500,
             Self::Usage => 400,
-            Self::NoNode => 503,
+            Self::NoNode | Self::Anew => 503,
             Self::Refused => 403,
             Self::TimedOut => 504,
         }
@@ -148,5 +150,6 @@ mod tests {
         let kinds =
             [FailureKind::Failed, FailureKind::Usage, FailureKind::NoNode, FailureKind::Refused, FailureKind::TimedOut];
         assert_eq!(kinds.map(FailureKind::exit_status), [1, 2, 3, 4, 5]);
+        assert_eq!(FailureKind::Anew.exit_status(), 1);
     }
 }
