@@ -31,11 +31,14 @@ pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 const ANEW_LOOK: Duration = Duration::from_millis(20);
 /// Half a minute of that: it ends within 8 seconds, and starts in less than one.
 const ANEW_LOOKS_MAX: usize = 1_500;
+/// Three seconds of it for a node that does not answer yet. A guess: a start takes less than one.
+const COMING_LOOKS_MAX: usize = 150;
 
 /// A running node.
 #[derive(Clone)]
 pub(super) struct Client {
     socket: PathBuf,
+    home: Option<PathBuf>,
 }
 
 /// The stream of a node's events.
@@ -51,11 +54,22 @@ type Link = Pin<Box<dyn Future<Output = Infallible>>>;
 impl Client {
     /// The first node that answers: `home`'s, else the user's, else the machine's.
     pub(super) fn find(home: Option<&Path>) -> Result<Self, Failure> {
+        for _ in 0..COMING_LOOKS_MAX {
+            match Self::find_once(home) {
+                Err(failure) if failure.kind == FailureKind::NoNode && Places::is_coming(home) => {}
+                found => return found,
+            }
+            async_io::block_on(Timer::after(ANEW_LOOK));
+        }
+        Self::find_once(home)
+    }
+
+    fn find_once(home: Option<&Path>) -> Result<Self, Failure> {
         let sockets = Places::sockets(home).map_err(|error| error.to_failure())?;
         let mut why = Vec::new();
         for socket in sockets {
             match UnixStream::connect(&socket) {
-                Ok(_) => return Ok(Self { socket }),
+                Ok(_) => return Ok(Self { socket, home: home.map(Path::to_path_buf) }),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     let what = format!("this account may not use the node on {}", shown(&socket));
                     let hint = "run the command as the node's user, or have the account added to the group 'lanyard'";
@@ -75,18 +89,19 @@ impl Client {
         request: &Request,
         patience: Option<Duration>,
     ) -> Result<T, Failure> {
-        let mut anew: Option<Failure> = None;
+        let mut anew = None;
         for _ in 0..ANEW_LOOKS_MAX {
             let failure = match self.ask_once(request, patience).await {
-                Err(failure) if failure.kind == FailureKind::Anew => failure,
-                // The node that said so has ended, the next one does not answer yet.
-                Err(failure)
-                    if anew.is_some() && (failure.kind == FailureKind::NoNode || failure.what == broken().what) =>
-                {
-                    failure
-                }
-                answered => return answered,
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
             };
+            let has_ended = failure.kind == FailureKind::NoNode || failure.what == broken().what;
+            // What was asked of a node that has ended may be done; to look twice does no harm.
+            let may_be_asked = anew.is_some() || request.route().0 == "GET";
+            let is_coming = || Places::is_coming(self.home.as_deref());
+            if failure.kind != FailureKind::Anew && !(has_ended && may_be_asked && is_coming()) {
+                return Err(failure);
+            }
             anew = anew.or(Some(failure));
             Timer::after(ANEW_LOOK).await;
         }

@@ -11,7 +11,7 @@
 mod handover;
 mod open;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use async_channel::{Receiver, Sender};
 use tracing::{info, warn};
 
 use self::handover::Handover;
-use super::config::Options;
+use super::config::{Config, Options};
 use super::mesh::record_path;
 use super::places::real;
 use super::record::Record;
@@ -54,7 +54,7 @@ pub(super) enum End {
 enum Ask {
     Open(PathBuf, Make, Sender<io::Result<bool>>),
     Back(PathBuf, FolderId, Sender<Result<bool, MarkerError>>),
-    Read(PathBuf, Sender<bool>),
+    Config(Sender<bool>),
     Ended,
 }
 
@@ -106,6 +106,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         resolver: fs::canonicalize("/etc/resolv.conf").ok(),
     };
     let opened = options.config.node.landlock.then(|| open::open(&known));
+    let config = options.places.config.clone();
     let (asks, asked) = async_channel::bounded(ASKS_MAX);
     let mut next = came.next();
     let inside = confine::thread(move || {
@@ -125,7 +126,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         rt::block_on(running::start(options, outside))
     });
     let inside = inside.map_err(|error| Failure::failed("cannot start the node's thread").because(&error))?;
-    answer(&asked, &mut next);
+    answer(&asked, &mut next, &config);
     match inside.join() {
         Ok(Ok(End::Stopped)) => Ok(()),
         Ok(Ok(End::Anew { began })) => {
@@ -148,12 +149,14 @@ impl Drop for Told {
 }
 
 /// Answers until the node has ended.
-fn answer(asked: &Receiver<Ask>, next: &mut Handover) {
+fn answer(asked: &Receiver<Ask>, next: &mut Handover, config: &Path) {
+    // A node that runs with what was configured before is better than one that cannot start.
+    let can_start = || Config::read(config).map_err(|error| io::Error::other(reasons(&error).join(": ")));
     // Who asked may have gone meanwhile.
     while let Ok(ask) = asked.recv_blocking() {
         match ask {
             Ask::Open(path, make, to) => {
-                let opened = open_one(&path, make);
+                let opened = can_start().and_then(|_| open_one(&path, make));
                 if let Ok(made) = opened {
                     next.add(&path, made);
                 }
@@ -161,11 +164,12 @@ fn answer(asked: &Receiver<Ask>, next: &mut Handover) {
             }
             Ask::Back(root, folder, to) => {
                 let is_back = is_back(&root, folder);
-                let anew = is_back.map(|settled| settled && next.may_return(&root, clock::boottime_ms()));
+                let anew = is_back
+                    .map(|settled| settled && can_start().is_ok() && next.may_return(&root, clock::boottime_ms()));
                 let _ = to.send_blocking(anew);
             }
-            Ask::Read(path, to) => {
-                let _ = to.send_blocking(File::open(path).is_ok());
+            Ask::Config(to) => {
+                let _ = to.send_blocking(can_start().is_ok());
             }
             Ask::Ended => return,
         }
@@ -259,9 +263,9 @@ impl Outside {
         work.iter().any(|open| real.starts_with(open)) && fs::read_dir(there).is_ok()
     }
 
-    /// Whether a file could be read from outside.
-    pub(super) fn can_read(&self, path: &Path) -> bool {
-        self.is_confined() && self.ask(|to| Ask::Read(path.to_path_buf(), to)).unwrap_or(false)
+    /// Whether the configuration can be read from outside.
+    pub(super) fn can_read_config(&self) -> bool {
+        self.is_confined() && self.ask(Ask::Config).unwrap_or(false)
     }
 
     fn ask<T>(&self, ask: impl FnOnce(Sender<T>) -> Ask) -> Option<T> {

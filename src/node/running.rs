@@ -217,6 +217,7 @@ pub(super) async fn start(options: Options, outside: Outside) -> Result<End, Fai
         to_loop: own.clone(),
     });
     let (calls, called) = async_channel::bounded(CALLS_MAX);
+    let calling = called.clone();
     let serving = rt::spawn(api.serve(calls, bus.clone()));
     forward(called, own.clone(), Event::Call);
     forward(came_in, own.clone(), Event::Inbound);
@@ -282,6 +283,8 @@ pub(super) async fn start(options: Options, outside: Outside) -> Result<End, Fai
         }
     }
     let anew = looping.await;
+    // Who still waits for an answer is told.
+    calling.close();
     bus.close();
     let _ = rt::timeout(Duration::from_secs(1), serving).await;
     // A signal that came meanwhile is for this process, too.
@@ -546,8 +549,8 @@ impl Running {
                 }
                 *super::lock(&self.shared.live) = config;
             }
-            // Its directory was made since the start.
-            Err(ConfigError::Unreadable { path, .. }) if self.shared.outside.can_read(&path) => {
+            // Its directory was made since the start, or it is a link to elsewhere now.
+            Err(ConfigError::Unreadable { .. }) if self.shared.outside.can_read_config() => {
                 outside::anew(&self.shared);
             }
             Err(error) => {

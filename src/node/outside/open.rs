@@ -10,12 +10,12 @@ use super::super::sharing::to_path;
 use crate::shell::confine::Open;
 
 /// What the node and its libraries read of the system. Seen by tracing a node through its tests, and by reading: names
-/// are looked up by libraries that are loaded at the first look, by what is set in `/etc`; `/proc` has the boot's number and the limits
-/// on watches; time zones are shown in the log of a journal.
+/// are looked up by libraries that are loaded at the first look, as `/etc` says; `/proc` has the boot's number and the
+/// limits on watches; how many threads are worth starting stands in `/sys`.
 ///
 /// Directories where single files would do: a file that is replaced by another is another inode. What is in `/etc` and
 /// is for root alone, a node of root can read.
-const SYSTEM: [&str; 13] = [
+const SYSTEM: [&str; 15] = [
     "/etc",
     "/usr/lib",
     "/usr/lib32",
@@ -27,6 +27,8 @@ const SYSTEM: [&str; 13] = [
     "/nix/store",
     "/gnu/store",
     "/proc",
+    "/sys/devices/system/cpu",
+    "/sys/fs/cgroup",
     "/dev/random",
     "/dev/urandom",
 ];
