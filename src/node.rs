@@ -20,6 +20,7 @@ mod guard;
 mod late;
 mod mesh;
 mod office;
+mod outside;
 mod pairing;
 mod past;
 pub mod places;
@@ -53,7 +54,7 @@ use crate::shell::clock;
 use crate::wire::api::{Alert, Event, UtcTime};
 use crate::wire::message::Address;
 
-pub use running::run;
+pub use outside::run;
 
 /// Bits of a request number below the folder's slot: a node asks fewer than 2^48 times in one run.
 const SLOT_SHIFT: u32 = 48;
@@ -78,6 +79,8 @@ struct Shared {
     /// As read last: `peers`, `receive_into` and the log's level may change while the node runs.
     live: Mutex<Config>,
     places: Places,
+    /// What is open to this node, and the way to more.
+    outside: outside::Outside,
     /// The port on which this node listens.
     port: u16,
     folders: Mutex<BTreeMap<FolderId, (u16, FolderHandle)>>,

@@ -4,6 +4,7 @@
 #[cfg(feature = "archive")]
 pub mod archive;
 pub mod clock;
+pub mod confine;
 pub mod disk;
 pub mod entropy;
 pub mod home;

@@ -27,11 +27,18 @@ use crate::wire::api::{EVENT_BYTES_MAX, EVENTS_PATH, Failure, FailureKind, RESPO
 /// How long a node may take to answer what needs no other machine and no person. A guess: a node that scans a large
 /// folder on a slow disk still answers within it.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often a node that starts anew is asked again.
+const ANEW_LOOK: Duration = Duration::from_millis(20);
+/// Half a minute of that: it ends within 8 seconds, and starts in less than one.
+const ANEW_LOOKS_MAX: usize = 1_500;
+/// Three seconds of it for a node that does not answer yet. A guess: a start takes less than one.
+const COMING_LOOKS_MAX: usize = 150;
 
 /// A running node.
 #[derive(Clone)]
 pub(super) struct Client {
     socket: PathBuf,
+    home: Option<PathBuf>,
 }
 
 /// The stream of a node's events.
@@ -47,11 +54,22 @@ type Link = Pin<Box<dyn Future<Output = Infallible>>>;
 impl Client {
     /// The first node that answers: `home`'s, else the user's, else the machine's.
     pub(super) fn find(home: Option<&Path>) -> Result<Self, Failure> {
+        for _ in 0..COMING_LOOKS_MAX {
+            match Self::find_once(home) {
+                Err(failure) if failure.kind == FailureKind::NoNode && Places::is_coming(home) => {}
+                found => return found,
+            }
+            async_io::block_on(Timer::after(ANEW_LOOK));
+        }
+        Self::find_once(home)
+    }
+
+    fn find_once(home: Option<&Path>) -> Result<Self, Failure> {
         let sockets = Places::sockets(home).map_err(|error| error.to_failure())?;
         let mut why = Vec::new();
         for socket in sockets {
             match UnixStream::connect(&socket) {
-                Ok(_) => return Ok(Self { socket }),
+                Ok(_) => return Ok(Self { socket, home: home.map(Path::to_path_buf) }),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     let what = format!("this account may not use the node on {}", shown(&socket));
                     let hint = "run the command as the node's user, or have the account added to the group 'lanyard'";
@@ -64,12 +82,33 @@ impl Client {
         Err(Failure { why, ..Failure::new(FailureKind::NoNode, "no node is running here").hint(start) })
     }
 
-    /// Asks and waits for the answer, at most `patience` where one is given.
+    /// Asks and waits for the answer, at most `patience` where one is given. Where the node starts anew to be able to do
+    /// what is asked, it is asked again once it is back.
     pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         request: &Request,
         patience: Option<Duration>,
     ) -> Result<T, Failure> {
+        let mut anew = None;
+        for _ in 0..ANEW_LOOKS_MAX {
+            let failure = match self.ask_once(request, patience).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let has_ended = failure.kind == FailureKind::NoNode || failure.what == broken().what;
+            // What was asked of a node that has ended may be done; to look twice does no harm.
+            let may_be_asked = anew.is_some() || request.route().0 == "GET";
+            let is_coming = || Places::is_coming(self.home.as_deref());
+            if failure.kind != FailureKind::Anew && !(has_ended && may_be_asked && is_coming()) {
+                return Err(failure);
+            }
+            anew = anew.or(Some(failure));
+            Timer::after(ANEW_LOOK).await;
+        }
+        Err(anew.unwrap_or_else(broken))
+    }
+
+    async fn ask_once<T: DeserializeOwned>(&self, request: &Request, patience: Option<Duration>) -> Result<T, Failure> {
         let (method, path) = request.route();
         let asked = async {
             let (answer, mut link) = self.send(method, path, request.body()).await?;

@@ -114,6 +114,7 @@ pub(super) fn status(shared: &Shared) -> Status {
             id: me.to_text(),
             name: own_name(shared),
             version: env!("CARGO_PKG_VERSION").to_string(),
+            confined: shared.outside.is_confined(),
             listen: addresses.into_iter().map(|ip| std::net::SocketAddr::new(ip, shared.port).to_string()).collect(),
         },
         mesh: policy.as_ref().filter(|policy| policy.is_member(me)).map(|policy| mesh_ref(policy)),

@@ -63,6 +63,8 @@ pub struct Config {
     pub peers: Vec<HostPort>,
     /// Directory under which folders are received; see `Places::receive_into` for the default.
     pub receive_into: Option<AbsolutePath>,
+    /// `[node]`.
+    pub node: Node,
     /// `[log]`.
     pub log: Log,
     /// `[scan]`.
@@ -85,6 +87,14 @@ pub struct Config {
     pub coordinator: Coordinator,
     /// `[archive]`.
     pub archive: Archive,
+}
+
+/// How the process is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// Reach only what is shared and the node's own directories, where the kernel has Landlock.
+    pub landlock: bool,
 }
 
 /// What is written to stderr.
@@ -210,6 +220,12 @@ impl Guard {
     /// As the guard takes them.
     pub(super) fn limits(self) -> guard::Limits {
         guard::Limits { limit: self.changes * guard::CHANGE, window_ms: self.window_s * 1000 }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { landlock: true }
     }
 }
 

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::audit::Refusal;
 use super::mesh::MeshHandle;
+use super::outside::{self, Make, Reach};
 use super::{Shared, commands, lock, running, sharing};
 use crate::base::{FolderId, Level, NodeId, Role};
 use crate::logic::pairing::{
@@ -404,9 +405,14 @@ pub(super) async fn join(shared: &Arc<Shared>, ask: Join) -> Result<api::Joined,
     }
     let asked = read(&ask)?;
     let into = match &ask.into {
-        Some(path) => Some(usable_into(path)?),
+        Some(path) => Some(usable_into(shared, path)?),
         None => None,
     };
+    // Afterwards it would be too late to start anew for it.
+    let usual = sharing::receive_into(shared);
+    if into.is_none() && !ask.no_folders && matches!(outside::reach(shared, &usual, Make::All), Reach::Anew) {
+        return Err(outside::asked_again(&usual));
+    }
     if let Some(name) = &ask.name {
         if name.trim().is_empty() || Name::new(name.as_str()).is_none() {
             return Err(Failure::usage(format!("'{name}' cannot be a node's name")));
@@ -453,9 +459,9 @@ fn read(ask: &Join) -> Result<Asked, Failure> {
     }
 }
 
-fn usable_into(path: &PathText) -> Result<PathText, Failure> {
+fn usable_into(shared: &Arc<Shared>, path: &PathText) -> Result<PathText, Failure> {
     let into = sharing::to_path(path);
-    std::fs::create_dir_all(&into)
+    outside::open_all(shared, &into)?
         .map_err(|error| Failure::failed(format!("cannot receive into {}", into.display())).because(&error))?;
     Ok(path.clone())
 }

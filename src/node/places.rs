@@ -140,6 +140,16 @@ impl Places {
         Ok(sockets)
     }
 
+    /// Whether a node has these places that may only not answer yet: it starts, or starts anew.
+    pub fn is_coming(home: Option<&Path>) -> bool {
+        let lock = Self::of_node(home, &Surroundings::default()).ok().map(|places| places.state.join("lock"));
+        let pid = lock.and_then(|lock| read_pid(&mut File::open(lock).ok()?));
+        // A process that has ended has no program any more.
+        let runs = pid.is_some_and(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok());
+        // systemd keeps the directory while the service runs.
+        runs || (home.is_none() && Path::new(SERVICE_RUNTIME).exists())
+    }
+
     fn of_home(home: &Path) -> Result<Self, PlacesError> {
         let unusable = |source| PlacesError::Unusable { path: home.into(), source };
         let home = real(&std::path::absolute(home).map_err(unusable)?);
@@ -290,7 +300,7 @@ fn home_socket(home: &Path) -> PathBuf {
 
 /// A path without symlinks as far as it exists, so that a home is the same by whatever way it is named, and before
 /// and after its first start.
-fn real(path: &Path) -> PathBuf {
+pub(super) fn real(path: &Path) -> PathBuf {
     for existing in path.ancestors() {
         if let (Ok(found), Ok(rest)) = (fs::canonicalize(existing), path.strip_prefix(existing)) {
             return if rest.as_os_str().is_empty() { found } else { found.join(rest) };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::folder::FolderEvent;
 use super::record::Place;
-use super::{Shared, commands, running, sharing};
+use super::{Shared, commands, outside, running, sharing};
 use crate::base::{FolderId, RelPath};
 use crate::logic::sync::selection::PARTS_MAX;
 use crate::wire::api::{DropFolder, Dropped, Failure, FailureKind, Get, Got, PathText, Standing};
@@ -76,12 +76,12 @@ fn inside_path(text: &PathText) -> Result<RelPath, Failure> {
 }
 
 /// Where a folder is to be received: as asked, or beside the other received ones.
-fn destination(shared: &Shared, get: &Get, name: &str) -> Result<PathBuf, Failure> {
+fn destination(shared: &Arc<Shared>, get: &Get, name: &str) -> Result<PathBuf, Failure> {
     if let Some(path) = &get.path {
         return Ok(sharing::to_path(path));
     }
     let into = sharing::receive_into(shared);
-    std::fs::create_dir_all(&into)
+    outside::open_all(shared, &into)?
         .map_err(|error| Failure::failed(format!("cannot make {}", into.display())).because(&error))?;
     Ok(into.join(name))
 }

@@ -18,6 +18,7 @@ use tracing::warn;
 
 use super::folder::{Back, Change, Content, FolderHandle, NotMade, Wanted};
 use super::mesh::MeshError;
+use super::outside::{self, Make, Reach};
 use super::past::{Spot, spot};
 use super::record::Place;
 use super::{Shared, reasons, sharing};
@@ -50,8 +51,12 @@ pub(super) async fn restore(shared: &Arc<Shared>, ask: RestoreAt) -> Result<Rest
     let spot = spot(shared, &ask.folder, ask.path.as_ref())?;
     let back = spot.handle.back();
     let at_ms = moment(ask.at, clock::wall_ms().max(back.signed_ms()))?;
-    if ask.to.is_none() {
-        may_write(shared, &spot)?;
+    match ask.to.as_ref().map(sharing::to_path) {
+        None => may_write(shared, &spot)?,
+        Some(to) if matches!(outside::reach(shared, &to, Make::Nothing), Reach::Anew) => {
+            return Err(outside::asked_again(&to));
+        }
+        Some(_) => {}
     }
     let (folder, handle) = (spot.folder, spot.handle.clone());
     let is_change = ask.to.is_none() && !ask.dry_run;

@@ -4,24 +4,26 @@
 //! timers. Everything that waits (a dial, an API call, a pairing) is a task that sends an event when it is done.
 
 mod office;
+mod surroundings;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
-use async_signal::{Signal, Signals};
-use futures_lite::{StreamExt, future};
+use futures_lite::future;
 use tracing::{debug, info, warn};
 
+use self::surroundings::{read_record, watch_signals};
 use super::api::events::EventBus;
 use super::api::{Access, ApiServer, CALLS_MAX, Call};
 use super::audit::{AuditLog, Refusal};
-use super::config::{Config, HostPort, LogLevel, Options};
-use super::mesh::{Change, MeshHandle, record_path};
+use super::config::{Config, ConfigError, HostPort, LogLevel, Options};
+use super::mesh::{Change, MeshHandle};
+use super::outside::{self, End, Outside};
 use super::places::Scope;
-use super::record::Record;
 use super::relay::{self, Relaying};
 use super::session::{INCOMING_MAX, Order, Orders, Session};
 use super::{Shared, Way, archive, commands, pairing, reasons, sharing};
@@ -82,6 +84,8 @@ pub(crate) enum Event {
     Reload,
     /// Whether this node is coordinator: it alone has the office's name.
     Office(bool),
+    /// To end, for the next run of the node.
+    Anew,
     Stop,
 }
 
@@ -123,15 +127,16 @@ struct OneLink {
     via: Option<NodeId>,
 }
 
-/// Runs a node until it is told to stop, by a signal or over its API.
-pub fn run(options: Options) -> Result<(), Failure> {
-    rt::block_on(start(options))
-}
-
-async fn start(options: Options) -> Result<(), Failure> {
+/// Runs a node to its end.
+pub(super) async fn start(options: Options, outside: Outside) -> Result<End, Failure> {
     let Options { places, config, name, port, share, set_log_level, started } = options;
     // Before anything is made or opened; and again when no other lanyard can have it.
     places.check_format().map_err(|error| error.to_failure())?;
+    let goes_on = outside.goes_on;
+    // What the command line said was done by the run before this one; another free port would be another machine's
+    // surprise.
+    let (name, share) = if goes_on { (None, Vec::new()) } else { (name, share) };
+    let port = port.filter(|port| !goes_on || *port != 0);
     places.make().map_err(|error| error.to_failure())?;
     let _lock = places.lock().map_err(|error| error.to_failure())?;
     places.check_format().map_err(|error| error.to_failure())?;
@@ -210,6 +215,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         live: Mutex::new(config.clone()),
         config,
         places,
+        outside,
         port: listen_port,
         folders: Mutex::default(),
         connected: Mutex::default(),
@@ -224,6 +230,7 @@ async fn start(options: Options) -> Result<(), Failure> {
         to_loop: own.clone(),
     });
     let (calls, called) = async_channel::bounded(CALLS_MAX);
+    let calling = called.clone();
     let serving = rt::spawn(api.serve(calls, bus.clone()));
     forward(called, own.clone(), Event::Call);
     forward(came_in, own.clone(), Event::Inbound);
@@ -231,7 +238,8 @@ async fn start(options: Options) -> Result<(), Failure> {
     forward(hears, own.clone(), Event::Mdns);
     forward(changed, own.clone(), Event::Mesh);
     forward(net_changes, own.clone(), Event::Network);
-    watch_signals(own.clone());
+    let told_to_end = Arc::new(AtomicBool::new(false));
+    watch_signals(own.clone(), told_to_end.clone());
     resolve_configured(&shared, own.clone());
 
     shared.election.start(&shared);
@@ -266,28 +274,42 @@ async fn start(options: Options) -> Result<(), Failure> {
         own,
     };
     let looping = rt::spawn(running.run());
-    let ready = ready(&shared, share, first_start).await;
-    match ready {
+    let mut began = goes_on;
+    match ready(&shared, share, first_start).await {
+        Ok(_) if goes_on => {
+            info!("runs again");
+            systemd::ready();
+            // What was offered while this run's places were closed to the one before.
+            let shared = shared.clone();
+            rt::spawn(async move { sharing::follow_rules(&shared).await });
+        }
         Ok(ready) => {
+            began = true;
             started(ready);
             systemd::ready();
         }
+        Err(failure) if failure.kind == FailureKind::Anew => {}
         Err(failure) => {
             let _ = shared.to_loop.send(Event::Stop).await;
             looping.await;
             return Err(failure);
         }
     }
-    looping.await;
+    let anew = looping.await;
+    // Who still waits for an answer is told.
+    calling.close();
     bus.close();
     let _ = rt::timeout(Duration::from_secs(1), serving).await;
-    Ok(())
+    // A signal that came meanwhile is for this process, too.
+    Ok(if anew && !told_to_end.load(Ordering::Relaxed) { End::Anew { began } } else { End::Stopped })
 }
 
 /// Shares what the command line named, and says what runs.
 async fn ready(shared: &Arc<Shared>, share: Vec<std::path::PathBuf>, first_start: bool) -> Result<Started, Failure> {
     let mut shares = Vec::new();
     let mut founded = None;
+    // Before anything is done: what is founded is told once.
+    sharing::reach_at_start(shared, &share)?;
     for path in share {
         if let Some(done) = sharing::share_at_start(shared, &path).await? {
             founded = founded.or(done.founded.clone());
@@ -304,29 +326,6 @@ async fn ready(shared: &Arc<Shared>, share: Vec<std::path::PathBuf>, first_start
     })
 }
 
-fn read_record(
-    state: &std::path::Path,
-    asked: Option<&str>,
-    configured: Option<&str>,
-) -> Result<(Record, bool), Failure> {
-    let known = Record::read(&record_path(state)).map_err(|error| {
-        let kind = if error.is_future() { FailureKind::TooOld } else { FailureKind::Failed };
-        Failure::new(kind, "cannot read this node's record")
-            .because(&error)
-            .hint("if it is damaged, restore it from a backup; without it this node has to join its mesh again")
-    })?;
-    let first_start = known.is_none();
-    let mut record = known.unwrap_or_else(|| {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let short = host.split('.').next().filter(|name| !name.is_empty()).unwrap_or("node").to_string();
-        Record::new(configured.map_or(short, str::to_owned))
-    });
-    if let Some(name) = asked {
-        record.name = name.to_string();
-    }
-    Ok((record, first_start))
-}
-
 pub(super) fn selection(config: &super::config::Config) -> Selection {
     let ignored = config.interfaces.ignore.iter().map(|name| name.trim_end_matches('*').to_string()).collect();
     Selection { loopback: config.discovery.loopback, ignored }
@@ -336,25 +335,6 @@ fn forward<T: Send + 'static>(from: Receiver<T>, to: Sender<Event>, as_event: fn
     rt::spawn(async move {
         while let Ok(item) = from.recv().await {
             if to.send(as_event(item)).await.is_err() {
-                return;
-            }
-        }
-    });
-}
-
-fn watch_signals(to: Sender<Event>) {
-    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]);
-    let mut signals = match signals {
-        Ok(signals) => signals,
-        Err(error) => {
-            warn!(%error, "signals are not noticed: this node can be stopped over its API only");
-            return;
-        }
-    };
-    rt::spawn(async move {
-        while let Some(signal) = signals.next().await {
-            let event = if matches!(signal, Ok(Signal::Hup)) { Event::Reload } else { Event::Stop };
-            if to.send(event).await.is_err() {
                 return;
             }
         }
@@ -386,21 +366,29 @@ fn resolve_configured(shared: &Arc<Shared>, to: Sender<Event>) {
 }
 
 impl Running {
-    async fn run(mut self) {
+    /// Returns whether it is to be started anew.
+    async fn run(mut self) -> bool {
         self.begin().await;
-        loop {
+        let anew = loop {
             match self.next().await {
-                Some(Event::Stop) => break,
+                Some(Event::Stop) => break false,
+                Some(Event::Anew) => break true,
                 Some(event) => self.handle(event).await,
                 None => self.tick().await,
             }
             let shared = &self.shared;
             self.pulse.turned(clock::boottime_ms(), || commands::in_a_line(shared));
+        };
+        // A service that says it is stopping is stopped.
+        if anew {
+            systemd::reloading()
+        } else {
+            systemd::stopping()
         }
-        systemd::stopping();
         if rt::timeout(Duration::from_millis(STOP_MS_MAX), self.stop()).await.is_err() {
             warn!("some parts did not stop in time; what they had to do is done at the next start");
         }
+        anew
     }
 
     async fn begin(&mut self) {
@@ -564,7 +552,7 @@ impl Running {
             Event::Reload => self.reload(),
             Event::Office(leads) => self.office(leads).await,
             Event::Mdns(mdns::Event::Office { host, taken }) => self.shared.election.published(Some((host, taken))),
-            Event::Stop => {}
+            Event::Anew | Event::Stop => {}
         }
         self.act(out).await;
     }
@@ -581,6 +569,10 @@ impl Running {
                     info!("the configuration was read again");
                 }
                 *super::lock(&self.shared.live) = config;
+            }
+            // Its directory was made since the start, or it is a link to elsewhere now.
+            Err(ConfigError::Unreadable { .. }) if self.shared.outside.can_read_config() => {
+                outside::anew(&self.shared);
             }
             Err(error) => {
                 let failure = error.to_failure();

@@ -13,7 +13,8 @@ use tracing::{info, warn};
 
 use super::folder::{FolderEvent, FolderHandle, Setup};
 use super::mesh::MeshError;
-use super::places::Scope;
+use super::outside::{self, Make, Reach};
+use super::places::{Scope, real};
 use super::record::Place;
 use super::{Shared, commands, lock, running};
 use crate::base::path::escape;
@@ -116,6 +117,12 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
 /// Receives a folder in the usual place, under its name.
 async fn receive(shared: &Arc<Shared>, folder: FolderId, name: &str) -> Result<(), Failure> {
     let path = destined(shared, folder, name);
+    if let Some(into) = path.parent()
+        && matches!(outside::reach(shared, into, Make::All), Reach::Anew)
+    {
+        // The next run receives it.
+        return Ok(());
+    }
     std::fs::create_dir_all(&path).map_err(|error| {
         Failure::failed(format!("cannot make {} for folder {name}", path.display())).because(&error)
     })?;
@@ -251,6 +258,18 @@ pub(super) async fn end(shared: &Arc<Shared>, folder: FolderId, root: &Path) {
     }
 }
 
+/// Sees to it that the directories of the command line of `up` can be shared.
+pub(super) fn reach_at_start(shared: &Arc<Shared>, paths: &[PathBuf]) -> Result<(), Failure> {
+    let mut closed = None;
+    for path in paths {
+        commands::must_belong(shared)?;
+        if matches!(outside::reach(shared, path, Make::Last), Reach::Anew) {
+            closed = closed.or(Some(outside::asked_again(path)));
+        }
+    }
+    closed.map_or(Ok(()), Err)
+}
+
 /// Shares a directory of the command line of `up`; `None` where it is shared already.
 pub(super) async fn share_at_start(shared: &Arc<Shared>, path: &Path) -> Result<Option<SharedAnswer>, Failure> {
     if let Ok(path) = path.canonicalize()
@@ -344,7 +363,7 @@ pub(super) fn placed(shared: &Shared) -> Vec<(FolderId, PathBuf)> {
 }
 
 /// Checks that a directory can be shared or received into, and makes its last component where it is missing.
-pub(super) fn usable(shared: &Shared, path: &Path, verb: &str) -> Result<(PathBuf, bool), Failure> {
+pub(super) fn usable(shared: &Arc<Shared>, path: &Path, verb: &str) -> Result<(PathBuf, bool), Failure> {
     let shown = escape(path.as_os_str().as_bytes());
     let cannot = || Failure::failed(format!("cannot {verb} {shown}"));
     // The service sees little of the machine: what it cannot use may be there all the same.
@@ -361,9 +380,30 @@ pub(super) fn usable(shared: &Shared, path: &Path, verb: &str) -> Result<(PathBu
     if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
         return Err(Failure::usage(format!("{shown} is not an absolute path")));
     }
-    let made = match std::fs::create_dir(path) {
+    // Known from the names: nothing is opened for a path that is refused.
+    let found = real(path);
+    apart(shared, &found).map_err(|why| cannot().why(why))?;
+    if shared.places.state.starts_with(&found) {
+        return Err(cannot().why("it holds this node's own key and index").hint("share another directory"));
+    }
+    let (tried, made_before) = match path.try_exists() {
+        Ok(true) if !path.is_dir() => {
+            return Err(cannot().why("it is not a directory").hint("share the directory that holds it"));
+        }
+        _ => match outside::reach(shared, path, Make::Last) {
+            Reach::Within { made } => (std::fs::create_dir(path), made),
+            Reach::Anew => return Err(outside::asked_again(path)),
+            Reach::Cannot(error) if error.kind() == std::io::ErrorKind::Other => {
+                let hint = "the node starts anew to open it: put its configuration right first";
+                return Err(cannot().because(&error).hint(hint));
+            }
+            Reach::Cannot(_) if path.is_dir() => (Err(std::io::ErrorKind::AlreadyExists.into()), false),
+            Reach::Cannot(error) => (Err(error), false),
+        },
+    };
+    let made = match tried {
         Ok(()) => true,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => made_before,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(in_the_way(cannot().because(&error), "the directory above it does not exist: make it first"));
         }
@@ -373,30 +413,11 @@ pub(super) fn usable(shared: &Shared, path: &Path, verb: &str) -> Result<(PathBu
     };
     let unseen = |error| in_the_way(cannot().because(&error), "check the path and its permissions");
     let real = path.canonicalize().map_err(unseen)?;
-    if !real.is_dir() {
-        return Err(cannot().why("it is not a directory").hint("share the directory that holds it"));
-    }
     std::fs::read_dir(&real)
         .map_err(|error| in_the_way(cannot().because(&error), "give this user the right to read the directory"))?;
     rustix::fs::access(&real, Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| {
         in_the_way(cannot().because(&std::io::Error::from(errno)), "give this user the right to write to the directory")
     })?;
-    for (folder, root) in placed(shared) {
-        let name = commands::folder_name(shared, folder);
-        let root = root.canonicalize().unwrap_or(root);
-        if root == real {
-            return Err(cannot().why(format!("it is shared already, as {name}")));
-        }
-        if real.starts_with(&root) {
-            return Err(cannot().why(format!("it is inside {}, which is shared as {name}", root.display())));
-        }
-        if root.starts_with(&real) {
-            return Err(cannot().why(format!("{} inside it is shared already, as {name}", root.display())));
-        }
-    }
-    if shared.places.state.starts_with(&real) {
-        return Err(cannot().why("it holds this node's own key and index").hint("share another directory"));
-    }
     match Folder::open(&real).map_err(|error| cannot().because(&error))?.marker() {
         Ok(_) if !made => Err(cannot()
             .why("it is marked as a folder of another node or mesh")
@@ -404,6 +425,24 @@ pub(super) fn usable(shared: &Shared, path: &Path, verb: &str) -> Result<(PathBu
         Ok(_) | Err(MarkerError::Missing(_)) => Ok((real, made)),
         Err(error) => Err(cannot().because(&error)),
     }
+}
+
+/// Checks that a directory is neither inside nor around another shared one; else says so.
+fn apart(shared: &Shared, real: &Path) -> Result<(), String> {
+    for (folder, root) in placed(shared) {
+        let name = commands::folder_name(shared, folder);
+        let root = root.canonicalize().unwrap_or(root);
+        if root == real {
+            return Err(format!("it is shared already, as {name}"));
+        }
+        if real.starts_with(&root) {
+            return Err(format!("it is inside {}, which is shared as {name}", root.display()));
+        }
+        if root.starts_with(real) {
+            return Err(format!("{} inside it is shared already, as {name}", root.display()));
+        }
+    }
+    Ok(())
 }
 
 /// A path that a shell reads as one word.

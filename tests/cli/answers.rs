@@ -45,7 +45,13 @@ fn folder() -> Folder {
 
 fn status() -> Status {
     Status {
-        node: ThisNode { id: ID.into(), name: "front-desk".into(), version: "0.1.0".into(), listen: Vec::new() },
+        node: ThisNode {
+            id: ID.into(),
+            name: "front-desk".into(),
+            version: "0.1.0".into(),
+            listen: Vec::new(),
+            confined: true,
+        },
         mesh: Some(mesh()),
         standing: Standing::Admin,
         page: None,

@@ -135,6 +135,17 @@ fn a_node_that_ends_answers_what_waits_and_ends_every_stream() {
 }
 
 #[test]
+fn a_node_that_starts_anew_to_do_what_is_asked_is_asked_again() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let node = Node::answering(move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0..3 => Err(Failure::new(FailureKind::Anew, "the node starts anew to open /srv/plans")),
+        _ => Ok(Response::Nodes(Vec::new())),
+    });
+    let ran = node.run(&["nodes"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
 fn every_kind_of_failure_has_its_exit_status_and_its_words() {
     let kinds = [
         (FailureKind::Failed, 1),

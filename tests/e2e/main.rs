@@ -16,6 +16,7 @@ mod awkward;
 mod backup;
 mod bad_input;
 mod browse;
+mod confined;
 mod conflicts;
 mod coordinator;
 mod crash;

@@ -18,8 +18,9 @@ use crate::logic::sync::outage::{self, Outage};
 use crate::logic::sync::own;
 use crate::logic::sync::replica::{self, Author, Found, Seen};
 use crate::logic::sync::scan::{Candidate, Join, is_as_known};
+use crate::node::outside;
 use crate::shell::disk::chunk::{self, ReadError};
-use crate::shell::disk::{Folder, scan};
+use crate::shell::disk::{Folder, MarkerError, scan};
 use crate::shell::{clock, entropy, rt};
 use crate::wire::batch::What;
 use crate::wire::codec::Bytes;
@@ -35,16 +36,27 @@ const LARGE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 const LARGE_MAX: usize = 2;
 /// Single looks in one turn.
 const LOOKS_MAX: usize = 2048;
+/// How often a folder that is away is looked for. A guess: a person who mounts its disk waits no longer.
+const AWAY_MS: u64 = 5_000;
 
 /// Entries that are looked at in one transaction after a power cut.
 const AGAIN: usize = 1_024;
 
 impl Worker {
+    /// Checks that the folder is where it was; while it is not, it is looked for every few seconds.
+    pub(super) fn check_marker(&mut self) -> Result<(), MarkerError> {
+        let checked = outside::check_marker(&self.setup.shared, &self.setup.disk, self.setup.folder);
+        if checked.is_err() {
+            self.next_scan_ms = self.next_scan_ms.min(clock::boottime_ms() + AWAY_MS);
+        }
+        checked
+    }
+
     /// Looks at what is due, reads what has to be read, signs what changed.
     pub(super) fn look(&mut self, now: u64) -> Result<(), TurnError> {
         let looks = self.local.due(now, LOOKS_MAX);
         if !looks.is_empty()
-            && let Err(error) = self.setup.disk.check_marker(self.setup.folder)
+            && let Err(error) = self.check_marker()
         {
             self.problem(crate::node::reasons(&error).join(": "));
             return Ok(());

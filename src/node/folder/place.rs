@@ -188,7 +188,7 @@ impl Worker {
         }
         let now = clock::boottime_ms();
         let disk = self.setup.disk.clone();
-        if let Err(error) = disk.check_marker(self.setup.folder) {
+        if let Err(error) = self.check_marker() {
             self.problem(crate::node::reasons(&error).join(": "));
             actions.into_iter().for_each(|(action, _)| self.apply.failed(action.name, now));
             return Ok(());

@@ -44,7 +44,7 @@ impl Worker {
             return refuse(changes.len(), "the folder is still being looked through after the start".into());
         }
         let disk = self.setup.disk.clone();
-        if let Err(error) = disk.check_marker(self.setup.folder) {
+        if let Err(error) = self.check_marker() {
             return refuse(changes.len(), error.to_string());
         }
         let count = changes.len();

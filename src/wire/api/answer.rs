@@ -134,6 +134,9 @@ pub struct ThisNode {
     /// Where it listens for peers; empty while it cannot.
     #[serde(default)]
     pub listen: Vec<String>,
+    /// Whether it reaches only its folders and its own directories: by Landlock, where the kernel has it.
+    #[serde(default)]
+    pub confined: bool,
 }
 
 /// What this node is to its mesh.

@@ -23,13 +23,15 @@ pub enum FailureKind {
     TimedOut,
     /// This lanyard is too old for what it should read: a newer one is needed.
     TooOld,
+    /// Nothing was done: the node starts anew to be able to. Asked again in a moment, it does what was asked.
+    Anew,
 }
 
 impl FailureKind {
     /// Exit status of the command line.
     pub fn exit_status(self) -> u8 {
         match self {
-            Self::Failed => 1,
+            Self::Failed | Self::Anew => 1,
             Self::Usage => 2,
             Self::NoNode => 3,
             Self::Refused => 4,
@@ -43,7 +45,7 @@ impl FailureKind {
         match self {
             Self::Failed | Self::TooOld => 500,
             Self::Usage => 400,
-            Self::NoNode => 503,
+            Self::NoNode | Self::Anew => 503,
             Self::Refused => 403,
             Self::TimedOut => 504,
         }
@@ -151,5 +153,6 @@ mod tests {
         use FailureKind::{Failed, NoNode, Refused, TimedOut, TooOld, Usage};
         let kinds = [Failed, Usage, NoNode, Refused, TimedOut, TooOld];
         assert_eq!(kinds.map(FailureKind::exit_status), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(FailureKind::Anew.exit_status(), 1);
     }
 }
