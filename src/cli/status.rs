@@ -24,11 +24,9 @@ impl Status {
         screen.line(format_args!("  page         {}", plain(status.page.as_deref().unwrap_or("none"))))?;
         let coordinator = status.coordinator.as_ref().map_or("none".into(), |term| plain(&term.name));
         screen.line(format_args!("  coordinator  {coordinator}"))?;
-        let reaches = match status.node.confined {
-            true => "its folders and its own directories only",
-            false => "every file that its user may (Landlock is off, or this kernel has none)",
-        };
-        screen.line(format_args!("  reaches      {reaches}"))?;
+        if !status.node.confined {
+            screen.line("  reaches      every file that its user may (Landlock is off, or this kernel has none)")?;
+        }
         if !status.peers.is_empty() {
             screen.line("")?;
             screen.table(&["PEER", "STATE", "ADDRESS"], status.peers.iter().map(row).collect())?;

@@ -21,6 +21,7 @@ use futures_lite::future;
 use zeroize::Zeroizing;
 
 use self::notes::Notes;
+use super::outside::{self, Make, Reach};
 use super::{Shared, lock, reasons};
 use crate::base::FolderId;
 use crate::shell::archive::{self as repository, Archive, ArchiveError, Meter};
@@ -157,8 +158,13 @@ fn note(shared: &Shared, change: impl FnOnce(&mut Notes)) -> Result<(), Failure>
 }
 
 /// The archive, with its key; with `may_make` a key is made where there is none yet.
-fn open(shared: &Shared, may_make: bool) -> Result<Archive, Failure> {
+fn open(shared: &Arc<Shared>, may_make: bool) -> Result<Archive, Failure> {
     let (dir, place) = (dir(shared), place(shared));
+    // One that was made and is not there is on a disk that is away.
+    let make = if may_make && !notes(shared).is_ok_and(|notes| notes.made) { Make::All } else { Make::Nothing };
+    if matches!(outside::reach(shared, &place, make), Reach::Anew) {
+        return Err(outside::asked_again(&place));
+    }
     let path = dir.join("key");
     let cannot = || Failure::failed(format!("cannot use the key of the archive, {}", path.display()));
     let is_made = place.join("config").exists();

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use self::handover::Handover;
 use super::config::{Config, Options};
 use super::mesh::record_path;
+use super::pairing::Handed;
 use super::places::real;
 use super::record::Record;
 use super::running::{self, Event};
@@ -42,12 +43,12 @@ const SETTLED_MS: i64 = 20_000;
 const SETTLED_NAMES_MAX: usize = 200_000;
 
 /// How a node ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum End {
     /// It was told to.
     Stopped,
     /// To be started anew. `began`: its start had been told to who started it.
-    Anew { began: bool },
+    Anew { began: bool, invitations: Vec<Handed> },
 }
 
 /// What the node asks of the thread outside.
@@ -89,6 +90,8 @@ pub(super) struct Outside {
     made: Vec<PathBuf>,
     /// This run follows another one of the same start.
     pub(super) goes_on: bool,
+    /// Open invitations of the run before.
+    pub(super) invitations: Vec<Handed>,
 }
 
 /// Runs a node until it is told to stop, by a signal or over its API.
@@ -122,15 +125,22 @@ pub fn run(options: Options) -> Result<(), Failure> {
                 None
             }
         });
-        let outside = Outside { asks, work, more: came.open(), made: came.made(), goes_on: came.began };
+        let outside = Outside {
+            asks,
+            work,
+            more: came.open(),
+            made: came.made(),
+            goes_on: came.began,
+            invitations: came.invitations,
+        };
         rt::block_on(running::start(options, outside))
     });
     let inside = inside.map_err(|error| Failure::failed("cannot start the node's thread").because(&error))?;
     answer(&asked, &mut next, &config);
     match inside.join() {
         Ok(Ok(End::Stopped)) => Ok(()),
-        Ok(Ok(End::Anew { began })) => {
-            next.began = began;
+        Ok(Ok(End::Anew { began, invitations })) => {
+            (next.began, next.invitations) = (began, invitations);
             let error = confine::start_anew(handover::VARIABLE, &next.to_text());
             Err(Failure::failed("the node has ended to start anew, and cannot").because(&error).hint("start it again"))
         }

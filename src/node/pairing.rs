@@ -1,5 +1,7 @@
 //! Inviting and joining: carries the messages of `logic::pairing`, finds the node that shows a code.
 
+mod handed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
@@ -8,6 +10,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use tracing::{info, warn};
 
+pub(super) use self::handed::Handed;
 use super::audit::Refusal;
 use super::mesh::MeshHandle;
 use super::outside::{self, Make, Reach};
@@ -24,8 +27,8 @@ use crate::shell::net::pair::PairStream;
 use crate::shell::{clock, entropy, rt};
 use crate::wire::announce;
 use crate::wire::api::{
-    self, Deed, Event, Failure, FolderBrief, Invite, Join, JoinStep, Merged, MeshRef, NodeRef, PathText, Standing,
-    UtcTime,
+    self, Deed, Event, Failure, FailureKind, FolderBrief, Invite, Join, JoinStep, Merged, MeshRef, NodeRef, PathText,
+    Standing, UtcTime,
 };
 use crate::wire::code::{CODE_NUMBER_MAX, Code, Ticket};
 use crate::wire::codec::{List, Text};
@@ -57,6 +60,8 @@ const FOUND_MAX: usize = 64;
 pub(super) struct Invitations {
     open: Mutex<BTreeMap<u16, Open>>,
     ended: Mutex<Vec<(String, api::InvitationOutcome)>>,
+    /// Those that the next run of the node goes on with.
+    handed: Mutex<Vec<String>>,
     found: Mutex<BTreeMap<String, (announce::Invitation, Vec<SocketAddr>)>>,
 }
 
@@ -98,6 +103,9 @@ impl Invitations {
             // It ends by itself at the latest when its life is over.
             let _ = ended.recv().await;
         }
+        if lock(&self.handed).iter().any(|handed| handed == id) {
+            return Err(Failure::new(FailureKind::Anew, "the node starts anew and goes on with its invitations"));
+        }
         let outcome = lock(&self.ended).iter().find(|(known, _)| known == id).map(|(_, outcome)| outcome.clone());
         outcome.ok_or_else(|| Failure::failed("there is no such invitation any more"))
     }
@@ -133,13 +141,7 @@ pub(super) async fn invite(shared: &Arc<Shared>, ask: Invite) -> Result<api::Inv
     let office = policy.mesh_name().to_string();
     let opened = open_one(shared, &ask, granted, &office, expires_at_ms)?;
     let Opened { id, number, code, ticket } = opened;
-    let later = shared.clone();
-    rt::spawn(async move {
-        rt::sleep(Duration::from_millis(expires_at_ms.saturating_sub(now))).await;
-        let outputs =
-            with(&later, number, |inviter, out| inviter.handle_time(clock::wall_ms().max(expires_at_ms), out));
-        act(&later, number, outputs);
-    });
+    end_in_time(shared, number, expires_at_ms);
     let _ = shared.to_loop.send(running::Event::Invitations).await;
     Ok(api::Invitation {
         id,
@@ -151,6 +153,17 @@ pub(super) async fn invite(shared: &Arc<Shared>, ask: Invite) -> Result<api::Inv
         mesh: commands::mesh_ref(&policy),
         founded,
     })
+}
+
+/// Ends an invitation when its time is over.
+fn end_in_time(shared: &Arc<Shared>, number: u16, expires_at_ms: u64) {
+    let later = shared.clone();
+    rt::spawn(async move {
+        rt::sleep(Duration::from_millis(expires_at_ms.saturating_sub(clock::wall_ms()))).await;
+        let outputs =
+            with(&later, number, |inviter, out| inviter.handle_time(clock::wall_ms().max(expires_at_ms), out));
+        act(&later, number, outputs);
+    });
 }
 
 struct Opened {

@@ -22,6 +22,8 @@ use crate::wire::api::Failure;
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes with its final NUL. Source: unix(7).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// A process number has at most 10 digits.
+const PID_DIGITS_MAX: usize = 10;
 const SOCKET: &str = "lanyard.sock";
 /// Where the service's unit puts the socket (`RuntimeDirectory=lanyard`).
 const SERVICE_RUNTIME: &str = "/run/lanyard";
@@ -249,10 +251,11 @@ impl Places {
             }
             Err(errno) => return Err(unusable(errno.into())),
         }
-        // The number is for people: nothing but the lock itself decides.
-        let written =
-            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-        written.map_err(unusable)?;
+        // The number is for people, and for who waits for a node that starts: nothing but the lock itself decides. Written
+        // over the one before, for somebody may just be reading.
+        let line = format!("{:<PID_DIGITS_MAX$}\n", std::process::id());
+        let written = file.rewind().and_then(|()| file.write_all(line.as_bytes()));
+        written.and_then(|()| file.set_len(line.len() as u64)).map_err(unusable)?;
         Ok(HomeLock { _file: file })
     }
 }
@@ -334,7 +337,6 @@ fn is_own(path: &Path) -> Result<bool, PlacesError> {
 
 fn read_pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
-    // A process number has at most 10 digits.
     file.take(16).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }

@@ -133,6 +133,7 @@ pub(super) async fn start(options: Options, outside: Outside) -> Result<End, Fai
     // Before anything is made or opened; and again when no other lanyard can have it.
     places.check_format().map_err(|error| error.to_failure())?;
     let goes_on = outside.goes_on;
+    let handed = outside.invitations.clone();
     // What the command line said was done by the run before this one; another free port would be another machine's
     // surprise.
     let (name, share) = if goes_on { (None, Vec::new()) } else { (name, share) };
@@ -274,6 +275,7 @@ pub(super) async fn start(options: Options, outside: Outside) -> Result<End, Fai
         own,
     };
     let looping = rt::spawn(running.run());
+    shared.invitations.go_on(&shared, handed);
     let mut began = goes_on;
     match ready(&shared, share, first_start).await {
         Ok(_) if goes_on => {
@@ -296,12 +298,13 @@ pub(super) async fn start(options: Options, outside: Outside) -> Result<End, Fai
         }
     }
     let anew = looping.await;
+    let invitations = if anew { shared.invitations.hand_over() } else { Vec::new() };
     // Who still waits for an answer is told.
     calling.close();
     bus.close();
     let _ = rt::timeout(Duration::from_secs(1), serving).await;
     // A signal that came meanwhile is for this process, too.
-    Ok(if anew && !told_to_end.load(Ordering::Relaxed) { End::Anew { began } } else { End::Stopped })
+    Ok(if anew && !told_to_end.load(Ordering::Relaxed) { End::Anew { began, invitations } } else { End::Stopped })
 }
 
 /// Shares what the command line named, and says what runs.

@@ -77,12 +77,13 @@ fn status() -> Status {
 fn status_has_at_least_the_shape_of_the_contract() {
     let node = answer(Response::Status(status()));
     let json = node.json(&["status"]);
-    assert_eq!(json["node"], serde_json::json!({"id": ID, "name": "front-desk", "version": "0.1.0", "listen": []}));
+    let this = serde_json::json!({"id": ID, "name": "front-desk", "version": "0.1.0", "listen": [], "confined": true});
+    assert_eq!(json["node"], this);
     assert_eq!(json["mesh"]["name"], "front-desk");
     assert!(json["page"].is_null());
     assert_eq!(
         json["peers"][0],
-        serde_json::json!({"id": ID, "name": "workshop", "connected": true, "address": "10.0.0.2:47474", "via": null})
+        serde_json::json!({"id": ID, "name": "workshop", "connected": true, "address": "10.0.0.2:47474", "via": null, "apart": null})
     );
     let folder = &json["folders"][0];
     assert_eq!((&folder["level"], &folder["state"]), (&"write".into(), &"syncing".into()));

@@ -51,8 +51,19 @@ fn one_command_shares_a_directory_elsewhere_and_the_node_goes_on_as_the_same_pro
     if !is_confined(&a) {
         return;
     }
-    a.admit(&b, &["--no-folders"]);
     let pids = (a.pid(), b.pid());
+    // An invitation that somebody waits for stands, and is used once.
+    let mut inviting = a.spawn(&["invite"]);
+    let code = inviting.code();
+    a.mkdir("Second");
+    a.lanyard(&["share", a.path("Second").to_str().expect("UTF-8")]).ok();
+    b.lanyard(&["join", &code, "--no-folders"]).ok();
+    inviting.finish("invite").ok();
+    a.lanyard(&["share", a.path("Third").to_str().expect("UTF-8")]).ok();
+    let host = lab.host();
+    let mut late = host.node("late");
+    late.up(&[]);
+    late.lanyard(&["join", &code]).exits(1);
     b.mkdir("Received");
     let path = b.path("Received/First");
     let got = b.lanyard(&["get", "First", path.to_str().expect("UTF-8")]).ok();

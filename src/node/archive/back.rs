@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use super::{open, place};
 use crate::base::{FolderId, RelPath};
@@ -26,7 +27,7 @@ pub(in crate::node) struct Archived {
 
 impl Reader {
     /// Opens it; `None` where this node has none. Blocks while the archive is cleaned.
-    pub(in crate::node) fn open(shared: &Shared, folder: FolderId) -> Result<Option<Self>, Failure> {
+    pub(in crate::node) fn open(shared: &Arc<Shared>, folder: FolderId) -> Result<Option<Self>, Failure> {
         if !place(shared).join("config").exists() {
             return Ok(None);
         }

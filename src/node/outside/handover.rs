@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::pairing::Handed;
 use super::super::sharing::{to_path, to_text};
 use crate::wire::api::PathText;
 
@@ -24,6 +25,8 @@ const RETURN_DOUBLINGS_MAX: u32 = 6;
 pub(super) struct Handover {
     /// The start was told to who started the node, and what was to be shared then is.
     pub(super) began: bool,
+    /// Open invitations: here as in the node's memory, and nowhere else, so that each is used once.
+    pub(super) invitations: Vec<Handed>,
     open: Vec<PathText>,
     made: Vec<PathText>,
     returns: Vec<Return>,
