@@ -131,10 +131,7 @@ fn install(context: &Context) -> Outcome {
         steps.push(Step::run(&["systemd-sysusers", SYSUSERS], "makes the account"));
         steps.push(Step::run(&["systemd-tmpfiles", "--create", TMPFILES], "makes the directories"));
     }
-    if unit::knows_back_off(&output(&["systemctl", "--version"])) {
-        let path = format!("{DROP_INS}/10-back-off.conf");
-        steps.push(Step::write(&path, unit::BACK_OFF, "a service that fails is tried less and less often"));
-    }
+    steps.extend(back_off(context, Path::new(DROP_INS)));
     steps.push(Step::run(&["systemctl", "daemon-reload"], "systemd reads the service"));
     steps.push(Step::run(&["systemctl", "enable", "lanyard.service"], "it starts with the machine"));
     steps.push(Step::run(&["systemctl", "restart", "lanyard.service"], "it starts now"));
@@ -182,6 +179,35 @@ fn uninstall(context: &Context, purge: bool) -> Outcome {
     Ok(())
 }
 
+/// The drop-in by which a service that fails waits longer each time; where systemd is too old for it, that is said.
+fn back_off(context: &Context, drop_ins: &Path) -> Option<Step> {
+    let version = output(&["systemctl", "--version"]);
+    if unit::knows_back_off(&version) {
+        let path = drop_ins.join("10-back-off.conf");
+        return Some(Step::write(path, unit::BACK_OFF, "a service that fails is tried less and less often"));
+    }
+    let version = version.split_whitespace().nth(1).unwrap_or("of this machine").to_owned();
+    context.screen.aside(format_args!(
+        "systemd {} cannot wait longer after each failure: a service that fails is tried every second.",
+        plain(&version)
+    ));
+    None
+}
+
+/// Where the user's session keeps its sockets. Source: pam_systemd(8).
+fn user_runtime() -> PathBuf {
+    PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw()))
+}
+
+/// Fails where systemd runs nothing for this user.
+fn must_have_session() -> Result<(), Failure> {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_some() || user_runtime().is_dir() {
+        return Ok(());
+    }
+    Err(Failure::failed("systemd runs nothing for this user: nobody is logged in as it")
+        .hint("log in as this user; or have its services run always, as root: 'loginctl enable-linger NAME'"))
+}
+
 /// The user's unit directory. Source: systemd.unit(5), "User Unit Search Path".
 fn user_unit() -> Result<PathBuf, Failure> {
     let dirs = directories::BaseDirs::new().ok_or_else(|| Failure::failed("this account has no home directory"))?;
@@ -190,13 +216,13 @@ fn user_unit() -> Result<PathBuf, Failure> {
 
 fn install_for_user(context: &Context) -> Outcome {
     must_have_systemd()?;
+    must_have_session()?;
     let (path, program) = (user_unit()?, this_program()?);
-    let steps = vec![
-        Step::write(path, &unit::with_program(unit::USER, &program), "the service"),
-        Step::run(&["systemctl", "--user", "daemon-reload"], "systemd reads it"),
-        Step::run(&["systemctl", "--user", "enable", "lanyard.service"], "it starts when you log in"),
-        Step::run(&["systemctl", "--user", "restart", "lanyard.service"], "it starts now"),
-    ];
+    let mut steps = vec![Step::write(&path, &unit::with_program(unit::USER, &program), "the service")];
+    steps.extend(back_off(context, &path.with_extension("service.d")));
+    steps.push(Step::run(&["systemctl", "--user", "daemon-reload"], "systemd reads it"));
+    steps.push(Step::run(&["systemctl", "--user", "enable", "lanyard.service"], "it starts when you log in"));
+    steps.push(Step::run(&["systemctl", "--user", "restart", "lanyard.service"], "it starts now"));
     if !carry_out(&context.screen, steps)? {
         return context.screen.line("Your service is installed and as it should be; nothing to do.");
     }
@@ -205,6 +231,7 @@ fn install_for_user(context: &Context) -> Outcome {
 
 fn uninstall_for_user(context: &Context, purge: bool) -> Outcome {
     must_have_systemd()?;
+    must_have_session()?;
     let path = user_unit()?;
     let mut steps = Vec::new();
     if path.exists() {
@@ -213,6 +240,7 @@ fn uninstall_for_user(context: &Context, purge: bool) -> Outcome {
             "it ends and starts no more",
         ));
     }
+    steps.push(Step::remove(path.with_extension("service.d")));
     steps.push(Step::remove(path));
     steps.push(Step::run(&["systemctl", "--user", "daemon-reload"], "systemd forgets it"));
     if !carry_out(&context.screen, steps)? {
@@ -244,6 +272,9 @@ struct Told {
 
 fn status(context: &Context, user: bool) -> Outcome {
     must_have_systemd()?;
+    if user {
+        must_have_session()?;
+    }
     let properties =
         "--property=LoadState,UnitFileState,ActiveState,SubState,StatusText,NRestarts,FragmentPath,ExecMainStatus";
     let mut command = vec!["systemctl"];
@@ -272,13 +303,14 @@ fn status(context: &Context, user: bool) -> Outcome {
         let option = if user { " --user" } else { "" };
         return screen.line(format_args!("not installed; 'lanyard service install{option}' does it"));
     }
-    let enabled = if told.enabled { "starts with the machine" } else { "does not start with the machine" };
+    let when = if user { "when you log in" } else { "with the machine" };
+    let enabled = format!("{} {when}", if told.enabled { "starts" } else { "does not start" });
     screen.line(format_args!("{}, {enabled}", told.state))?;
     if !told.says.is_empty() {
         screen.line(format_args!("  says     {}", plain(&told.says)))?;
     }
+    let journal = if user { "journalctl --user -u lanyard" } else { "journalctl -u lanyard" };
     if told.needs_newer {
-        let journal = if user { "journalctl --user -u lanyard" } else { "journalctl -u lanyard" };
         screen.line("  needs    a newer lanyard: a later one has used this node, and nothing was changed since")?;
         screen.line(format_args!(
             "           '{journal}' and 'lanyard doctor' say which; it is not tried again by itself"
@@ -288,7 +320,7 @@ fn status(context: &Context, user: bool) -> Outcome {
         screen.line(format_args!("  unit     {}", plain(unit)))?;
     }
     if told.restarts > 0 {
-        screen.line(format_args!("  restarts {} ('journalctl -u lanyard' says why)", told.restarts))?;
+        screen.line(format_args!("  restarts {} ('{journal}' says why)", told.restarts))?;
     }
     for path in &told.allowed {
         screen.line(format_args!("  allowed  {}", plain(path)))?;

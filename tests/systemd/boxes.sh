@@ -5,7 +5,8 @@
 set -euo pipefail
 dir=$1 lab=$2 verb=$3
 shift 3
-base=$dir/root
+# Another name where the root has other packages: what is kept from an earlier run is then made anew.
+base=$dir/root-pam
 # With both versions of cgroups mounted a box needs one of each.
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
   tree=/sys/fs/cgroup trees=(/sys/fs/cgroup)
@@ -17,9 +18,9 @@ leader() { head -1 "$tree/$lab-$1/payload/init.scope/cgroup.procs" 2>/dev/null; 
 case $verb in
 root)
   [ ! -e "$base/etc/debian_version" ] || exit 0
-  packed=$dir/root.tar.zst
+  packed=$base.tar.zst
   [ -s "$packed" ] || {
-    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,libnss-systemd,iproute2 bookworm - |
+    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,libnss-systemd,libpam-systemd,iproute2 bookworm - |
       zstd -q -3 -T0 -o "$packed.part"
     mv "$packed.part" "$packed"
   }

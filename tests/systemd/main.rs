@@ -5,8 +5,10 @@
 
 mod boxes;
 
+mod downgrade;
 mod life;
 mod office;
 mod package;
 mod plain;
 mod sandbox;
+mod user;

@@ -103,25 +103,41 @@ fn is_running(user: bool) -> bool {
     shown.contains("ActiveState=active") && shown.contains("UnitFileState=enabled")
 }
 
+/// A command for systemd. That of a user is found where the session has it, also by a command that `sudo` or `cron` runs
+/// and that has no `XDG_RUNTIME_DIR`. Source: pam_systemd(8).
+fn command<W: AsRef<str>>(words: &[W]) -> Command {
+    let mut command = Command::new(words[0].as_ref());
+    command.args(words[1..].iter().map(AsRef::as_ref)).stdin(Stdio::null());
+    if words.iter().any(|word| word.as_ref() == "--user") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        command.env("XDG_RUNTIME_DIR", super::user_runtime());
+    }
+    command
+}
+
 /// What a command prints; empty where it cannot be run.
-pub(super) fn output(command: &[&str]) -> String {
-    let run = Command::new(command[0]).args(&command[1..]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+pub(super) fn output(words: &[&str]) -> String {
+    let run = command(words).stderr(Stdio::null()).output();
     run.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
-fn run(command: &[String]) -> Result<(), Failure> {
-    let line = command.join(" ");
+fn run(words: &[String]) -> Result<(), Failure> {
+    let line = words.join(" ");
     let cannot = || Failure::failed(format!("'{line}' failed"));
-    let done = Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).output();
+    let done = command(words).stdout(Stdio::null()).output();
     let done = done.map_err(|error| cannot().because(&error))?;
     if done.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&done.stderr);
     let why = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect::<Vec<_>>().join("; ");
+    let journal = if words.iter().any(|word| word == "--user") {
+        "journalctl --user -u lanyard"
+    } else {
+        "journalctl -u lanyard"
+    };
     Err(cannot()
         .why(why)
-        .hint("'journalctl -u lanyard' may say more; what was done up to here stays, and the command can be run again"))
+        .hint(format!("'{journal}' may say more; what was done up to here stays, and the command can be run again")))
 }
 
 /// Written aside and renamed: the file is the old or the new one. A running program can be replaced only so.
