@@ -63,14 +63,10 @@ fn small(folder: &Folder) {
         let cpu_before = cpu(ClockId::ProcessCPUTime);
         let start = Instant::now();
         let orders: Vec<CommitOrder> = (0..FILES)
-            .map(|n| CommitOrder {
-                path: RelPath::new(format!("dir{}/file{n}", n % 20)).expect("valid"),
-                expected: expected[n],
-                put: Put::File {
-                    staged: stage_small(folder, &content).expect("stages"),
-                    mode: 0o644,
-                    mtime: FileTime::default(),
-                },
+            .map(|n| {
+                let path = RelPath::new(format!("dir{}/file{n}", n % 20)).expect("valid");
+                let staged = stage_small(folder, &content).expect("stages");
+                CommitOrder::new(path, expected[n], Put::File { staged, mode: 0o644, mtime: FileTime::default() })
             })
             .collect();
         let staged = start.elapsed().as_secs_f64();
@@ -162,7 +158,7 @@ fn large(root: &Path, folder: &Folder) {
     let flushed = start.elapsed().as_secs_f64();
     let put = Put::File { staged, mode: 0o644, mtime: FileTime::default() };
     let path = RelPath::new("copy").expect("valid");
-    let outcomes = commit(folder, vec![CommitOrder { path, expected: None, put }]);
+    let outcomes = commit(folder, vec![CommitOrder::new(path, None, put)]);
     assert!(matches!(outcomes[0], Outcome::Done { .. }), "{outcomes:?}");
     println!(
         "2 GiB copied by verified chunks: written in {written:.3} s, flushed after {flushed:.3} s, in place after {:.3} s",

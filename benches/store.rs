@@ -116,7 +116,7 @@ fn insert(
         let salted = Salted { salt: [n as u8; 16], entry };
         hashes.push(salted.entry.hash(&salted.salt));
         let info = FileInfo { kind: Kind::File, bytes: 20_000, mode: 0o644, mtime, ctime: mtime, inode: 1_000_000 + n };
-        let disk = Some(OnDisk { info, what, version, recheck: false });
+        let disk = Some(OnDisk::new(info, what, version));
         index.put_chunk_list(list.id(), &list, &path)?;
         let heads = vec![Head { id, salted }];
         index.put_path(&path, &PathRecord { heads, disk, ..PathRecord::default() })?;

@@ -14,3 +14,4 @@ pub mod net;
 pub mod rt;
 pub mod store;
 pub mod systemd;
+pub mod users;

@@ -3,6 +3,7 @@
 //!
 //! Everything here is a decision over an `Index`; the shells bring what was seen and carry out what is planned.
 
+pub mod attributes;
 pub mod clash;
 pub mod conflict;
 
@@ -15,6 +16,7 @@ pub mod local_only;
 pub mod notices;
 pub mod outage;
 pub mod own;
+pub mod push;
 pub mod reconcile;
 pub mod rejudge;
 pub mod replica;

@@ -318,6 +318,8 @@ fn notice(told: &Told) -> Notice {
             Kind::Special => NoticeKind::Special,
             Kind::Clash => NoticeKind::Clash,
             Kind::Foreign => NoticeKind::Foreign,
+            Kind::Attributes => NoticeKind::Attributes,
+            Kind::Owner => NoticeKind::Owner,
         },
         what: told.text.clone(),
         count: told.count,

@@ -4,6 +4,7 @@
 //! this version does not know is refused with its line, for a mistyped key would silently do nothing; a file made
 //! for a later version is refused as a whole; the file is only ever read.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::base::path::escape;
+use crate::logic::sync::attributes::Looks;
 use crate::logic::sync::guard;
 use crate::wire::api::{Failure, FailureKind, Started};
 
@@ -87,6 +89,18 @@ pub struct Config {
     pub coordinator: Coordinator,
     /// `[archive]`.
     pub archive: Archive,
+    /// `[folder.NAME]`: what is otherwise for single folders, by name or id.
+    pub folder: BTreeMap<String, OfFolder>,
+}
+
+/// What is otherwise for one folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OfFolder {
+    /// Whether extended attributes of files are carried, those whose names begin with `user.`.
+    pub attributes: bool,
+    /// Whether owner and group of files are carried, by name.
+    pub ownership: bool,
 }
 
 /// How the process is run.
@@ -454,6 +468,12 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Which attributes of files a folder carries on this machine.
+    pub fn looks(&self, name: &str, id: &str) -> Looks {
+        let own = self.folder.get(id).or_else(|| self.folder.get(name)).copied().unwrap_or_default();
+        Looks { xattrs: own.attributes, owner: own.ownership }
+    }
+
     /// Reads the file; one that does not exist is an empty one.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.into(), source };
@@ -563,6 +583,7 @@ mod tests {
             ("[relay]\nbulk_mib_s = 10001\n", 2, "between 0 and 10000"),
             ("version = \"1\"\n", 1, "invalid type"),
             ("[versions]\nkeep = \"soon\"\n", 2, "such as 30d"),
+            ("[folder.plans]\nxattrs = true\n", 2, "unknown field 'xattrs'"),
             ("[versions]\nkeep = \"1h\"\n", 2, "between 1 and 3650 days"),
             ("[versions]\nmax_percent = 0\n", 2, "between 1 and 90"),
             ("[versions]\nmax_gib = 0\n", 2, "between 1 and"),

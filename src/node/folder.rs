@@ -4,6 +4,7 @@
 //! at the disk. Everything reaches it as an event over one bounded channel.
 
 mod apply;
+mod attributes;
 mod back;
 mod check;
 mod fetcher;
@@ -37,6 +38,7 @@ use crate::base::{BatchHash, ContentId, FileInfo, FolderId, Hlc, MeshId, NodeId,
 use crate::logic::office;
 use crate::logic::policy::VoidEntry;
 use crate::logic::retention::Retention;
+use crate::logic::sync::attributes::Looks;
 use crate::logic::sync::guard::{Burst, Stretch, losses};
 use crate::logic::sync::index::{EntryId, IndexError, Totals};
 use crate::logic::sync::notices::Told;
@@ -196,6 +198,8 @@ pub(super) struct Setup {
     pub(super) scan_ms: u64,
     /// How much of what was replaced is kept.
     pub(super) retention: Retention,
+    /// Which attributes of files are carried.
+    pub(super) looks: Looks,
 }
 
 /// An entry that does not count, as it is reported. A `Vouch` names it by writer, number and batch.

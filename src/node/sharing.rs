@@ -196,8 +196,13 @@ fn start_now(shared: &Arc<Shared>, folder: FolderId, root: PathBuf, history: His
     let index = index_path(shared, folder);
     home::make_dir(index.parent().unwrap_or(&shared.places.state)).map_err(|error| cannot().because(&error))?;
     let cache = (shared.config.limits.index_cache_mib * 1024 * 1024 / CACHE_SHARES).max(CACHE_BYTES_MIN);
-    let opened =
-        Store::open(&index, usize::try_from(cache).unwrap_or(usize::MAX)).map_err(|error| cannot().because(&error))?;
+    let opened = Store::open(&index, usize::try_from(cache).unwrap_or(usize::MAX)).map_err(|error| {
+        let failure = cannot().because(&error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
     if let Condition::SetAside { aside, why } = &opened.condition {
         shared.alert(
             format!(
@@ -228,6 +233,7 @@ fn start_now(shared: &Arc<Shared>, folder: FolderId, root: PathBuf, history: His
         shared: shared.clone(),
         scan_ms: shared.config.scan.interval_s * 1000,
         retention: shared.config.versions.of(&name, &folder.to_hex(), capacity),
+        looks: shared.config.looks(&name, &folder.to_hex()),
     })
     .map_err(|error| cannot().because(&error))?;
     folders.insert(folder, (slot, handle));

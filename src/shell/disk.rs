@@ -7,6 +7,7 @@
 //! `.lanyard/` in the root is lanyard's own: `marker` names the folder, so that an empty mount point is not taken for
 //! a folder whose files were all deleted; `tmp/` holds what is being written, `versions/` what was replaced.
 
+pub mod attributes;
 pub mod chunk;
 pub mod commit;
 pub mod export;

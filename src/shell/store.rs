@@ -10,6 +10,7 @@
 
 mod file;
 mod tables;
+mod upgrade;
 mod view;
 
 use std::io;
@@ -36,6 +37,18 @@ pub enum StoreError {
         found: u32,
         /// The newest version this program knows.
         known: u32,
+    },
+    /// It is of an earlier version, and its disk has no room to bring it up to date. It is left as it is.
+    #[error(
+        "the index {path} is of an earlier version; to bring it up to date takes {needed} bytes beside it, and {free} are free"
+    )]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
     },
     /// Another process, or another handle of this one, has it open.
     #[error("the index {path} is already open")]
@@ -94,6 +107,15 @@ impl StoreError {
                 Self::Full { path, source }
             }
             _ => Self::Io { path, source },
+        }
+    }
+
+    /// What a person may do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Future { .. } => Some("install the version of lanyard that was here last, or a later one".into()),
+            Self::NoRoom { needed, free, .. } => Some(upgrade::hint(*needed, *free)),
+            _ => None,
         }
     }
 

@@ -117,6 +117,11 @@ pub struct Xattr {
     pub value: Bytes<4096>,
 }
 
+/// Most extended attributes of one entry.
+pub const XATTRS_MAX: usize = 32;
+/// The extended attributes of one file.
+pub type Xattrs = List<Xattr, XATTRS_MAX>;
+
 /// What one writer says about one path, expanded.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
@@ -138,14 +143,14 @@ pub struct Entry {
     pub moved_from: Option<RelPath>,
     /// The pass on whose behalf a node wrote it; reserved.
     pub on_behalf_of: Option<PassId>,
-    /// Owner names; reserved.
+    /// Owner and group of a file, where somebody has said.
     pub owner: Option<Owner>,
-    /// Extended attributes; reserved.
-    pub xattrs: List<Xattr, 32>,
+    /// Extended attributes of a file, ascending by name. One with no name is none: see the page.
+    pub xattrs: Xattrs,
 }
 
 impl Entry {
-    /// An entry with every reserved field empty.
+    /// An entry with nothing in the fields that most entries do not need.
     pub fn new(path: RelPath, what: What, mode: Mode, mtime: FileTime, time: Hlc, version: VersionVector) -> Self {
         Self {
             path,
@@ -273,14 +278,14 @@ struct PackedEntry {
     rare: Option<Rare>,
 }
 
-/// The reserved fields, together because most entries have none.
+/// What most entries do not have.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct Rare {
     previous: Option<ContentId>,
     moved_from: Option<RelPath>,
     on_behalf_of: Option<PassId>,
     owner: Option<Owner>,
-    xattrs: List<Xattr, 32>,
+    xattrs: Xattrs,
 }
 
 impl Packed {

@@ -20,7 +20,7 @@ use crate::{contents, folder, info, path};
 const MTIME: FileTime = FileTime { secs: 1_500_000_000, nanos: 123_456_789 };
 
 fn order(at: &str, expected: Option<FileInfo>, put: Put) -> CommitOrder {
-    CommitOrder { path: path(at), expected, put }
+    CommitOrder::new(path(at), expected, put)
 }
 
 fn file(folder: &Folder, bytes: &[u8]) -> Put {
@@ -346,7 +346,7 @@ fn names_of_255_bytes_and_of_any_byte_are_replaced_and_removed() {
     let raw = path(b"caf\xe9");
     let staged = stage_small(&folder, b"x").expect("stages");
     let put = Put::File { staged, mode: 0o600, mtime: MTIME };
-    done(commit(&folder, vec![CommitOrder { path: raw.clone(), expected: None, put }]).remove(0));
+    done(commit(&folder, vec![CommitOrder::new(raw.clone(), None, put)]).remove(0));
     assert!(scan::info(&folder, &raw).expect("looked").is_some());
 }
 

@@ -94,7 +94,7 @@ fn the_second_of_two_twins_is_known_for_what_it_is_and_never_put_over_the_first(
 
     let staged = stage_small(&folder, b"second").expect("stages");
     let put = Put::File { staged, mode: 0o644, mtime: Default::default() };
-    let order = CommitOrder { path: RelPath::new("GR\u{dc}N").expect("valid"), expected: None, put };
+    let order = CommitOrder::new(RelPath::new("GR\u{dc}N").expect("valid"), None, put);
     let outcome = commit(&folder, vec![order]).pop().expect("one outcome");
     assert!(matches!(outcome, Outcome::LocalChange { .. }), "{outcome:?}");
     assert_eq!(fs::read_to_string(dir.path().join("Gr\u{fc}n")).expect("readable"), "first");

@@ -12,6 +12,7 @@ mod node;
 mod tree;
 
 mod archive;
+mod attributes;
 mod awkward;
 mod backup;
 mod bad_input;

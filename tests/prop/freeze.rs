@@ -305,12 +305,13 @@ impl Office {
             },
             what: What::File { bytes: u64::from(n), content: ContentId([n; 32]) },
             recheck: false,
+            attributes: Default::default(),
         };
         let mut version = VersionVector::default();
         record.heads.iter().for_each(|head| version.join(head.version()));
         if let Some(What::File { bytes, content }) = record.heads.first().map(|head| head.what().clone()) {
             let what = What::File { bytes, content };
-            record.disk = Some(index::OnDisk { info: seen(0).info, what, version, recheck: false });
+            record.disk = Some(index::OnDisk::new(seen(0).info, what, version));
             record.local_only = false;
             index::Index::put_path(&mut machine.index, &name, &record).expect("memory");
         }

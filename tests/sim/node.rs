@@ -403,7 +403,7 @@ impl Node {
                 continue;
             };
             let recheck = info.kind == Kind::File && info.may_change_unseen(local);
-            found.push(Found { path, seen: Some(Seen { info, what, recheck }) });
+            found.push(Found { path, seen: Some(Seen { recheck, ..Seen::new(info, what) }) });
         }
         let (dies_first, dies_then) = (dies && rng.percent(50), dies);
         let (signed, died) = self.sign(rules, rng, now_ms, (found, lists), dies_first);
@@ -647,7 +647,7 @@ impl Node {
             if self.plant == Plant::SkipExpected {
                 expected = scan::info(&self.folder, &action.name).ok().flatten();
             }
-            orders.push(CommitOrder { path: action.name.clone(), expected, put: put_of(&action, file) });
+            orders.push(CommitOrder::new(action.name.clone(), expected, put_of(&action, file)));
             done.push((action, list));
         }
         if self.plant == Plant::DoneBeforeDisk {
@@ -699,7 +699,7 @@ impl Node {
         let recheck = info.is_some_and(|info| info.kind == Kind::File && info.may_change_unseen(local));
         // As in `node::folder::place`.
         let recheck = recheck && matches!(action.target, Target::Meta { .. });
-        reconcile::done(&mut self.planted(now_ms), action, info, recheck).expect("memory");
+        reconcile::done(&mut self.planted(now_ms), action, info, recheck, Default::default()).expect("memory");
     }
 
     /// Parcels for a peer that has come this far.

@@ -164,15 +164,17 @@ fn an_index_of_a_newer_version_is_left_alone() {
     let database = redb::Database::open(&path).unwrap();
     let txn = database.begin_write().unwrap();
     let meta = redb::TableDefinition::<&[u8], &[u8]>::new("meta");
-    txn.open_table(meta).unwrap().insert(&b"schema"[..], &2_u32.to_be_bytes()[..]).unwrap();
+    txn.open_table(meta).unwrap().insert(&b"schema"[..], &3_u32.to_be_bytes()[..]).unwrap();
     txn.commit().unwrap();
     drop(database);
 
     let error = Store::open(&path, CACHE_BYTES).unwrap_err();
 
-    assert!(matches!(error, StoreError::Future { found: 2, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Future { found: 3, known: 2, .. }), "{error:?}");
     assert!(error.to_string().contains("upgrade lanyard"));
+    assert!(error.hint().is_some_and(|hint| hint.contains("install the version")));
     assert!(path.exists());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is made beside it");
 }
 
 #[test]

@@ -5,3 +5,4 @@ mod damage;
 mod equal;
 mod failure;
 mod office;
+mod upgrade;

@@ -62,7 +62,7 @@ pub(crate) fn on_disk(what: What) -> OnDisk {
     let kind = what.kind().unwrap_or(Kind::File);
     let info =
         FileInfo { kind, bytes: 3, mode: 0o644, mtime: FileTime::default(), ctime: FileTime::default(), inode: 9 };
-    OnDisk { info, what, version: VersionVector::default(), recheck: false }
+    OnDisk::new(info, what, VersionVector::default())
 }
 
 /// A record with one head and, if `disk` says so, something on the disk.

@@ -141,7 +141,7 @@ mod tests {
         let version = VersionVector::default();
         let mut index = MemoryIndex::default();
         for path in paths {
-            let disk = OnDisk { info, what: what.clone(), version: version.clone(), recheck: false };
+            let disk = OnDisk::new(info, what.clone(), version.clone());
             let record = PathRecord { disk: Some(disk), ..PathRecord::default() };
             index.put_path(&RelPath::new(path).expect("valid"), &record).expect("memory");
         }

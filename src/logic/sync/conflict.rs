@@ -3,11 +3,13 @@
 //!
 //! Rules, in order: something beats a tombstone; a directory keeps the name against a file, also one that is
 //! there only because something lives below it; the later hybrid time wins, ties go to the greater entry id;
-//! equal contents are one.
+//! equal contents are one. Who changed only attributes of a content that another version has replaced by then has no
+//! content in the conflict.
 
+use super::attributes;
 use super::index::{EntryId, Head, PathRecord};
 use crate::base::path::NAME_BYTES_MAX;
-use crate::base::{Kind, NodeId, RelPath};
+use crate::base::{Kind, NodeId, RelPath, Writer};
 use crate::wire::batch::What;
 
 /// What should be under a name, and beside it.
@@ -32,7 +34,8 @@ pub enum Main<'a> {
 
 /// Decides a path. `lives_below`: whether any path below it has a live version.
 pub fn view(record: &PathRecord, lives_below: bool) -> View<'_> {
-    let mut live: Vec<&Head> = record.heads.iter().filter(|head| head.is_live()).collect();
+    let counts = |head: &&Head| head.is_live() && !is_passed_over(record, head);
+    let mut live: Vec<&Head> = record.heads.iter().filter(counts).collect();
     live.sort_by_key(|head| std::cmp::Reverse(rank(head)));
     let main = match live.first() {
         Some(head) if is_dir(head) || !lives_below => Main::Head(head),
@@ -47,6 +50,26 @@ pub fn view(record: &PathRecord, lives_below: bool) -> View<'_> {
         }
     }
     View { main, losers }
+}
+
+/// Whether a version changed only attributes of a content that another version is an edit of: then the edit shows all there
+/// is to see, with the attributes of the newer.
+pub fn is_passed_over(record: &PathRecord, head: &Head) -> bool {
+    let is_passed = |head: &Head| record.heads.iter().any(|other| shows_more(other, head));
+    // Only liars can pass over each other.
+    is_passed(head) && record.heads.iter().any(|other| other.is_live() && !is_passed(other))
+}
+
+/// Whether `edit` has seen the content of `head`, which changed only attributes since.
+fn shows_more(edit: &Head, head: &Head) -> bool {
+    let Some(since) = attributes::only_attributes_since(&head.salted.entry) else { return false };
+    let own = head.id.writer;
+    let has_seen =
+        |(writer, seq): &(Writer, u64)| edit.version().seen(*writer) >= if *writer == own { since } else { *seq };
+    edit.what().content().is_some()
+        && head.what().content().is_some()
+        && edit.what() != head.what()
+        && head.version().components().iter().all(has_seen)
 }
 
 fn is_dir(head: &Head) -> bool {
@@ -125,8 +148,9 @@ fn cut(stem: &[u8], room: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ContentId, FileTime, Hlc, VersionVector, Writer};
-    use crate::wire::batch::{Entry, Salted};
+    use crate::base::{ContentId, FileTime, Hlc, VersionVector};
+    use crate::wire::batch::{Entry, Salted, Xattr};
+    use crate::wire::codec::{Bytes, List, Text};
 
     fn head(node: u8, ms: u64, what: What) -> Head {
         let writer = Writer { node: NodeId([node; 32]), incarnation: 1 };
@@ -157,6 +181,31 @@ mod tests {
     fn equal_contents_are_one() {
         let record = record(vec![head(1, 20, file(1)), head(2, 10, file(1))]);
         assert!(view(&record, false).losers.is_empty());
+    }
+
+    #[test]
+    fn who_changed_only_attributes_of_what_was_edited_makes_no_conflict() {
+        // Node 1 wrote content 1 as its number 1, and only attributes since.
+        let first = head(1, 5, file(1));
+        let mut tagged = head(1, 20, file(1));
+        tagged.id.seq = 3;
+        tagged.salted.entry.version.advance(tagged.id.writer, 3);
+        let mark = Xattr { name: Text::default(), value: Bytes::new(1_u64.to_be_bytes().to_vec()).expect("short") };
+        tagged.salted.entry.xattrs = List::truncated(vec![mark]);
+        let mut edited = head(2, 10, file(2));
+        let unseen = record(vec![tagged.clone(), edited.clone()]);
+        assert_eq!(view(&unseen, false).losers, [&edited], "it never saw the content");
+
+        edited.salted.entry.version.join(first.version());
+        let both = record(vec![tagged.clone(), edited.clone()]);
+        assert_eq!(view(&both, false), View { main: Main::Head(&edited), losers: Vec::new() });
+        let gone = record(vec![tagged.clone(), head(2, 30, What::Tombstone { deleted: None })]);
+        assert_eq!(view(&gone, false).main, Main::Head(&tagged));
+        // Only liars can have seen each other: nothing is hidden by that.
+        edited.salted.entry.version.join(tagged.version());
+        edited.salted.entry.xattrs = tagged.salted.entry.xattrs.clone();
+        tagged.salted.entry.version.join(edited.version());
+        assert_eq!(view(&record(vec![tagged.clone(), edited.clone()]), false).losers.len(), 1);
     }
 
     #[test]

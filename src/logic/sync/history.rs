@@ -302,7 +302,7 @@ mod tests {
         let disk = kind.map(|kind| {
             let time = FileTime::default();
             let info = FileInfo { kind, bytes: 0, mode: 0o644, mtime: time, ctime: time, inode: 1 };
-            OnDisk { info, what: last.what().clone(), version: last.version().clone(), recheck: false }
+            OnDisk::new(info, last.what().clone(), last.version().clone())
         });
         index.put_path(&path(at), &PathRecord { heads: vec![last], disk, ..PathRecord::default() }).expect("memory");
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::attributes::Attributes;
 use crate::base::{ChunkHash, ContentId, FileInfo, RelPath, VersionVector, Writer};
 use crate::wire::batch::{Batch, Salted, What};
 use crate::wire::content::ChunkList;
@@ -59,6 +60,17 @@ pub struct OnDisk {
     pub version: VersionVector,
     /// It was looked at so shortly after a change that a further change may have left no trace: look again.
     pub recheck: bool,
+    /// Extended attributes and owner, as far as they are looked at.
+    pub attributes: Attributes,
+    /// The disk refused part of what its version says of them: it is not tried again before the next version or start.
+    pub unmet: bool,
+}
+
+impl OnDisk {
+    /// A thing of which nothing else is known.
+    pub fn new(info: FileInfo, what: What, version: VersionVector) -> Self {
+        Self { info, what, version, recheck: false, attributes: Attributes::default(), unmet: false }
+    }
 }
 
 /// All that is known about one name.

@@ -32,11 +32,15 @@ pub enum Kind {
     Clash,
     /// Names that Windows cannot have.
     Foreign,
+    /// Extended attributes of a file that are not carried: too many, too large, or refused by this disk.
+    Attributes,
+    /// A file that could not be given to the user or group to whom it belongs.
+    Owner,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Unreadable,
         Self::Closed,
         Self::Unwritable,
@@ -45,6 +49,8 @@ impl Kind {
         Self::Special,
         Self::Clash,
         Self::Foreign,
+        Self::Attributes,
+        Self::Owner,
     ];
 
     /// Whether somebody has to do something about it on this machine.
@@ -77,6 +83,10 @@ impl Kind {
                 noun("name differs from another", "names differ from others")
             ),
             Self::Foreign => format!("{} not possible on Windows", noun("name is", "names are")),
+            Self::Attributes => {
+                format!("{} not all of the extended attributes", noun("file has", "files have"))
+            }
+            Self::Owner => format!("{} here to another user or group", noun("file belongs", "files belong")),
         }
     }
 
@@ -98,6 +108,12 @@ impl Kind {
             }
             Self::Foreign => {
                 "rename them if Windows machines are to have the folder; here they are carried as they are"
+            }
+            Self::Attributes => {
+                "at most 32 a file are carried, 4096 bytes each and 48 KiB in all; some file systems take fewer, or none. The file itself is carried"
+            }
+            Self::Owner => {
+                "make the user and group on this machine, or run lanyard with the right to give files away; what is known of them stays"
             }
         }
     }

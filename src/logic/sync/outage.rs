@@ -91,7 +91,7 @@ pub fn bring_back(
             continue;
         }
         let version = VersionVector::default();
-        record.disk = found.seen.map(|seen| OnDisk { info: seen.info, what: seen.what, version, recheck: false });
+        record.disk = found.seen.map(|seen| OnDisk::new(seen.info, seen.what, version));
         index.put_path(&found.path, &record)?;
         reconcile::mark(index, &found.path)?;
     }
@@ -129,14 +129,13 @@ mod tests {
         let version = VersionVector::default();
         let entry = Entry::new(path(), what.clone(), 0, FileTime::default(), Hlc { ms: 60_000, count: 0 }, version);
         let head = Head { id: EntryId { writer, seq: 1 }, salted: Salted { salt: [0; 16], entry } };
-        let on_disk =
-            |bytes| OnDisk { info: info(bytes, 60), what: what.clone(), version: Default::default(), recheck: false };
+        let on_disk = |bytes| OnDisk::new(info(bytes, 60), what.clone(), VersionVector::default());
         let disk = if let What::File { bytes, .. } = what { Some(on_disk(bytes)) } else { None };
         PathRecord { heads: vec![head], disk, ..PathRecord::default() }
     }
 
     fn found(seen: Option<(What, FileInfo)>) -> Found {
-        Found { path: path(), seen: seen.map(|(what, info)| Seen { info, what, recheck: false }) }
+        Found { path: path(), seen: seen.map(|(what, info)| Seen::new(info, what)) }
     }
 
     fn back(record: &PathRecord, found: &Found) -> bool {

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::conflict::{self, Main};
-use super::index::{EntryId, Head, Index, Look, OnDisk, PathRecord, Result, Walk};
+use super::index::{EntryId, Head, Index, Look, PathRecord, Result, Walk};
 use super::reconcile;
 use super::replica::{Found, Seen};
 use crate::base::{Causality, FileInfo, Hlc, NodeId, RelPath, VersionVector, Writer};
@@ -232,10 +232,7 @@ pub fn follow(index: &mut dyn Index, found: Vec<Found>) -> Result<Vec<Found>> {
         let disk = match &found.seen {
             None => None,
             Some(seen) => match known_as(&*index, &found.path, &record, seen)? {
-                Some(version) => {
-                    let Seen { info, what, recheck } = seen.clone();
-                    Some(OnDisk { info, what, version, recheck })
-                }
+                Some(version) => Some(seen.clone().of_version(version)),
                 None if is_older(&record, seen) => {
                     // Nobody knows it, and it is older than what was here: as if it had been here before the folder.
                     record.disk = None;
@@ -272,10 +269,10 @@ pub fn follow_deletions(index: &mut dyn Index, found: Vec<Found>, first_arrival:
                 && index.batch_of(head.id)?.is_some_and(|(arrival, _)| arrival >= first_arrival);
         }
         match found.seen {
-            Some(Seen { info, what, recheck }) if is_new => {
+            Some(seen) if is_new => {
                 let mut version = VersionVector::default();
                 record.heads.iter().for_each(|head| version.join(head.version()));
-                record.disk = Some(OnDisk { info, what, version, recheck });
+                record.disk = Some(seen.of_version(version));
                 index.put_path(&found.path, &record)?;
                 reconcile::mark(index, &found.path)?;
             }
@@ -440,7 +437,7 @@ mod tests {
     fn seen(n: u8, secs: i64) -> Seen {
         let time = FileTime { secs, nanos: 0 };
         let info = FileInfo { kind: Kind::File, bytes: 1, mode: 0o644, mtime: time, ctime: time, inode: 7 };
-        Seen { info, what: file(n), recheck: false }
+        Seen::new(info, file(n))
     }
 
     fn head(node: NodeId, seq: u64, what: What, after: &[(NodeId, u64)]) -> Head {
@@ -456,8 +453,7 @@ mod tests {
         let mut index = MemoryIndex::default();
         let [first, second] = [head(OWN, 1, file(1), &[]), head(OWN, 2, file(2), &[])];
         let last = head(PEER, 1, file(3), &[(OWN, 2)]);
-        let Seen { info, what, recheck } = seen(1, 50);
-        let disk = Some(OnDisk { info, what, version: first.version().clone(), recheck });
+        let disk = Some(seen(1, 50).of_version(first.version().clone()));
         let record = PathRecord { heads: vec![last], disk, ..PathRecord::default() };
         index.put_path(&path(), &record).expect("memory");
         index.put_kept(&path(), &second).expect("memory");

@@ -4,6 +4,7 @@
 //! compares what `conflict::view` says with what is on the disk and returns the actions that are missing; each
 //! names what it expects to find, so that a user's edit in between is never replaced.
 
+use super::attributes::{self, Attributes, Said};
 use super::conflict::{self, Main};
 use super::index::{EntryId, Head, Index, Look, OnDisk, PathRecord, Result, Walk};
 use crate::base::{Causality, FileInfo, FileTime, Mode, RelPath, VersionVector, mode_for_group};
@@ -25,6 +26,8 @@ pub struct Action {
     pub version: VersionVector,
     /// For a conflict copy: of which path and version.
     pub copy_of: Option<(RelPath, EntryId)>,
+    /// What its version says of attributes.
+    pub said: Said,
 }
 
 /// See `Action`.
@@ -147,6 +150,10 @@ pub fn plan_after(
             (Some((entry.what.clone(), entry.mode, entry.mtime)), seen_by_equals(&record, head))
         }
     };
+    let said = match view.main {
+        Main::Head(head) => attributes::of_heads(record.heads.iter().filter(|other| is_one(&record, other, head))),
+        Main::Nothing | Main::ImpliedDir => Said::default(),
+    };
     let mut copies: Vec<(RelPath, Head)> = Vec::new();
     for head in view.losers {
         if let Some(name) = copy_name(index, path, head)? {
@@ -155,7 +162,8 @@ pub fn plan_after(
     }
 
     let for_group = index.is_for_group();
-    let missing = differs(record.disk.as_ref(), main.as_ref(), for_group);
+    let missing = differs(record.disk.as_ref(), main.as_ref(), for_group)
+        .or_else(|| undressed(record.disk.as_ref(), main.as_ref(), &version, &said));
     let mut actions = Vec::new();
     for name in &record.copies {
         if copies.iter().any(|(copy, _)| copy == name) {
@@ -178,6 +186,7 @@ pub fn plan_after(
                 target: Target::Nothing,
                 version: VersionVector::default(),
                 copy_of: stale.copy_of,
+                said: Said::default(),
             });
         }
     }
@@ -192,7 +201,10 @@ pub fn plan_after(
         }
         let entry = &head.salted.entry;
         let wanted = (entry.what.clone(), entry.mode, entry.mtime);
-        let Some(target) = differs(there.disk.as_ref(), Some(&wanted), for_group) else { continue };
+        let said = Said::of(entry);
+        let target = differs(there.disk.as_ref(), Some(&wanted), for_group)
+            .or_else(|| undressed(there.disk.as_ref(), Some(&wanted), head.version(), &said));
+        let Some(target) = target else { continue };
         let on_disk = record.disk.as_ref().and_then(|disk| disk.what.content());
         content_waits |= on_disk.is_some() && on_disk == entry.what.content();
         actions.push(Action {
@@ -201,6 +213,7 @@ pub fn plan_after(
             target,
             version: head.version().clone(),
             copy_of: Some((path.clone(), head.id)),
+            said,
         });
     }
     let names: Vec<RelPath> = copies.into_iter().map(|(name, _)| name).collect();
@@ -216,7 +229,7 @@ pub fn plan_after(
         Some(_) if content_waits => {}
         Some(target) => {
             let expected = record.disk.as_ref().map(|disk| disk.info);
-            actions.push(Action { name: path.clone(), expected, target, version, copy_of: None });
+            actions.push(Action { name: path.clone(), expected, target, version, copy_of: None, said });
         }
         None => {
             if let Some(disk) = record.disk.as_mut().filter(|disk| disk.version != version) {
@@ -243,12 +256,20 @@ pub fn copy_name(index: &(impl Look + ?Sized), path: &RelPath, loser: &Head) -> 
 }
 
 /// Notes that an action was done and what is there now.
-pub fn done(index: &mut (impl Index + ?Sized), action: &Action, info: Option<FileInfo>, recheck: bool) -> Result<()> {
+pub fn done(
+    index: &mut (impl Index + ?Sized),
+    action: &Action,
+    info: Option<FileInfo>,
+    recheck: bool,
+    shown: Attributes,
+) -> Result<()> {
     let mut record = index.path(&action.name)?.unwrap_or_default();
     record.disk = match (&action.target, info) {
         (Target::Nothing, _) | (_, None) => None,
         (Target::Put { what, .. } | Target::Meta { what, .. }, Some(info)) => {
-            Some(OnDisk { info, what: what.clone(), version: action.version.clone(), recheck })
+            let unmet = attributes::differ(&shown, &action.said);
+            let version = action.version.clone();
+            Some(OnDisk { info, what: what.clone(), version, recheck, attributes: shown, unmet })
         }
     };
     if let Some((owner, _)) = &action.copy_of {
@@ -292,9 +313,25 @@ fn tombstone_version(record: &PathRecord) -> VersionVector {
 /// Who edits the winner has seen every version that is equal to it, and every deletion that it beat.
 fn seen_by_equals(record: &PathRecord, winner: &Head) -> VersionVector {
     let mut version = winner.version().clone();
-    let same = |head: &&Head| head.what() == winner.what() || !head.is_live();
+    let same = |head: &&Head| is_one(record, head, winner) || !head.is_live();
     record.heads.iter().filter(same).for_each(|head| version.join(head.version()));
     version
+}
+
+/// Whether a version shows no content of its own beside the winner.
+fn is_one(record: &PathRecord, head: &Head, winner: &Head) -> bool {
+    head.what() == winner.what() || conflict::is_passed_over(record, head)
+}
+
+/// The right content with the wrong attributes.
+fn undressed(
+    disk: Option<&OnDisk>,
+    wanted: Option<&(What, Mode, FileTime)>,
+    version: &VersionVector,
+    said: &Said,
+) -> Option<Target> {
+    let (what, mode, mtime) = wanted?.clone();
+    attributes::are_missing(disk?, version, said).then_some(Target::Meta { what, mode, mtime })
 }
 
 /// What is missing between what is on the disk and what should be; `None`: nothing.
@@ -322,7 +359,7 @@ mod tests {
         let what = What::File { bytes: 1, content: ContentId([1; 32]) };
         let time = FileTime::default();
         let info = FileInfo { kind: Kind::File, bytes: 1, mode: 0o664, mtime: time, ctime: time, inode: 1 };
-        let disk = OnDisk { info, what: what.clone(), version: VersionVector::default(), recheck: false };
+        let disk = OnDisk::new(info, what.clone(), VersionVector::default());
         let wanted = |mode| (what.clone(), mode, time);
         assert_eq!(differs(Some(&disk), Some(&wanted(0o644)), true), None);
         assert!(matches!(differs(Some(&disk), Some(&wanted(0o644)), false), Some(Target::Meta { mode: 0o644, .. })));

@@ -316,7 +316,7 @@ mod tests {
         let seed = [0; 32];
         let (mesh, folder) = IDS;
         let author = Author { mesh, folder, writer: writer(n), key: &key, heads: Vec::new(), rules, seed, late: None };
-        let seen = what.map(|what| Seen { info: info(what), what: file(what), recheck: false });
+        let seen = what.map(|what| Seen::new(info(what), file(what)));
         let found = vec![Found { path: name(), seen }];
         replica::author(index, &author, &mut HlcClock::default(), 10, found).expect("memory")
     }
@@ -334,7 +334,7 @@ mod tests {
                 Target::Put { what, .. } => Some(info(what.content().expect("a file").0[0])),
                 _ => None,
             };
-            reconcile::done(index, &action, info, false).expect("memory");
+            reconcile::done(index, &action, info, false, Default::default()).expect("memory");
         }
     }
 

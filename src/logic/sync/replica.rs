@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ed25519_dalek::SigningKey;
 
+use super::attributes::{self, Attributes, Said};
 use super::conflict::{self, Main};
-use super::index::{EntryId, Head, Index, Look, OnDisk, PathRecord, Result, Walk};
+use super::index::{EntryId, Head, Index, OnDisk, PathRecord, Result};
 use super::own::Waiting;
 use super::reconcile;
 use super::rejudge::{self, Verdicts};
@@ -20,10 +21,12 @@ use crate::base::{
     Causality, FileInfo, FileTime, FolderId, Hlc, Kind, Level, MeshId, Mode, NodeId, RelPath, StatementId,
     VersionVector, Writer,
 };
-use crate::wire::batch::{BATCH_BYTES_MAX, Batch, ENTRIES_MAX, Entry, Header, Packed, Salted, VERSION_MAX, What};
+use crate::wire::batch::{BATCH_BYTES_MAX, Batch, ENTRIES_MAX, Entry, Header, Salted, VERSION_MAX, What};
 use crate::wire::codec::{self, List};
 use crate::wire::message::{Hole, HoleReason};
 use crate::wire::statement::Frontier;
+
+pub use super::push::{Push, catch_up, push_again, push_of};
 
 /// Note in the index, set by the node when the first full scan since the index was made is over. Before that a file
 /// without record may be older than its deletion; after it, it is newer.
@@ -73,6 +76,21 @@ pub struct Seen {
     pub what: What,
     /// Whether a further change may have left no trace.
     pub recheck: bool,
+    /// Extended attributes and owner of a file, as far as they are looked at.
+    pub attributes: Attributes,
+}
+
+impl Seen {
+    /// A thing of which nothing else is looked at.
+    pub fn new(info: FileInfo, what: What) -> Self {
+        Self { info, what, recheck: false, attributes: Attributes::default() }
+    }
+
+    /// As what is on the disk, of this version.
+    pub(super) fn of_version(self, version: VersionVector) -> OnDisk {
+        let Self { info, what, recheck, attributes } = self;
+        OnDisk { info, what, version, recheck, attributes, unmet: false }
+    }
 }
 
 /// A batch that this node signed, with its entries.
@@ -92,6 +110,8 @@ struct Draft {
     mtime: FileTime,
     time: Option<Hlc>,
     base: VersionVector,
+    /// What it says of attributes; `None`: what the look at the disk makes of the version before.
+    says: Option<Said>,
     disk: After,
 }
 
@@ -164,7 +184,8 @@ fn decide(drafts: &mut Vec<Draft>, mut settled: Settled) {
     }
     for (path, (lost, base)) in settled {
         let what = What::Tombstone { deleted: lost.content() };
-        drafts.push(Draft { path, what, mode: 0, mtime: FileTime::default(), time: None, base, disk: After::AsBefore });
+        let (mtime, disk) = (FileTime::default(), After::AsBefore);
+        drafts.push(Draft { path, what, mode: 0, mtime, time: None, base, says: None, disk });
     }
 }
 
@@ -199,6 +220,7 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
     if is_end {
         (draft.what, draft.mode, draft.mtime) = (entry.what.clone(), entry.mode, entry.mtime);
         draft.time = Some(entry.time);
+        draft.says = Some(Said::of(entry));
         return Ok(Kept::Again(head.id));
     }
     if entry.what == What::Dir {
@@ -214,6 +236,7 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
         mtime: entry.mtime,
         time: Some(entry.time),
         base: VersionVector::default(),
+        says: Some(Said::of(entry)),
         disk: After::AsBefore,
     }))
 }
@@ -262,11 +285,21 @@ fn write(
     number: u64,
 ) -> Result<Salted> {
     let id = EntryId { writer: author.writer, seq: number };
-    let mut version = draft.base;
-    version.advance(author.writer, number);
     let time = draft.time.unwrap_or_else(|| clock.tick(now_ms));
     let mut record = index.path(&draft.path)?.unwrap_or_default();
-    let entry = Entry::new(draft.path.clone(), draft.what.clone(), draft.mode, draft.mtime, time, version.clone());
+    let says = match (&draft.what, &draft.disk) {
+        (What::File { .. }, After::Shows(seen)) => {
+            let of_edit = || attributes::of_edit(&record, &draft.base, &seen.attributes, author.writer.node);
+            let says = draft.says.unwrap_or_else(of_edit);
+            let xattrs = attributes::listed(&record, &draft.what, &says.xattrs, seen, author.writer);
+            Said { xattrs, ..says }
+        }
+        _ => draft.says.unwrap_or_default(),
+    };
+    let mut version = draft.base;
+    version.advance(author.writer, number);
+    let mut entry = Entry::new(draft.path.clone(), draft.what.clone(), draft.mode, draft.mtime, time, version.clone());
+    (entry.xattrs, entry.owner) = (says.xattrs, says.owner);
     let salt = blake3::keyed_hash(&author.seed, &number.to_be_bytes());
     let salt = salt.as_bytes()[..16].try_into().expect("16 of 32 bytes");
     let salted = Salted { salt, entry };
@@ -276,7 +309,7 @@ fn write(
     let shown = matches!(draft.disk, After::Shows(_));
     let alone = shown && record.heads.len() == 1 && record.copies.is_empty();
     record.disk = match draft.disk {
-        After::Shows(Seen { info, what, recheck }) => Some(OnDisk { info, what, version, recheck }),
+        After::Shows(seen) => Some(seen.of_version(version)),
         After::Nothing => None,
         After::AsBefore => record.disk.map(|disk| {
             let version = if disk.what == draft.what { version } else { disk.version };
@@ -308,12 +341,22 @@ fn absorb(
     let Found { path, seen } = found;
     let mut record = index.path(&path)?.unwrap_or_default();
     let known = record.disk.clone();
-    let may = author.rules.permits(author.writer.node, &path, Level::Write);
+    let own = author.writer.node;
+    let may = author.rules.permits(own, &path, Level::Write);
     let (known, seen) = match (known, seen) {
         (None, None) => return Ok(()),
-        (Some(known), Some(seen)) if is_same(&known, &seen) && !(record.local_only && may) => {
-            record.disk = Some(OnDisk { info: seen.info, recheck: seen.recheck, ..known });
-            return index.put_path(&path, &record);
+        (Some(known), Some(seen))
+            if is_same(&known, &seen)
+                && attributes::is_same(&record, &known, &seen.attributes, own)
+                && !(record.local_only && may) =>
+        {
+            let attributes = seen.attributes.over(known.attributes.clone());
+            // What a version says of what is seen for the first time is put there.
+            let news = attributes != known.attributes;
+            let unmet = known.unmet && !news;
+            record.disk = Some(OnDisk { info: seen.info, recheck: seen.recheck, attributes, unmet, ..known });
+            index.put_path(&path, &record)?;
+            return if news { reconcile::mark(index, &path) } else { Ok(()) };
         }
         changed => changed,
     };
@@ -326,8 +369,7 @@ fn absorb(
                 owning.head(loser).filter(|head| *head.what() == seen.what).map(|head| head.version().clone())
             });
             if let Some(version) = version {
-                let Seen { info, what, recheck } = seen.clone();
-                record.disk = Some(OnDisk { info, what, version, recheck });
+                record.disk = Some(seen.clone().of_version(version));
                 index.put_path(&path, &record)?;
                 return reconcile::mark(index, &owner);
             }
@@ -346,8 +388,8 @@ fn absorb(
             && !record.heads.is_empty()
         {
             // The name has become that of a file of its own, which an interrupted commit put there.
-            let mut own = PathRecord { copy_of: None, ..record.clone() };
-            if adopt(index, &path, &mut own, seen)? || outdated(index, author, &path, &mut own, seen)? {
+            let mut freed = PathRecord { copy_of: None, ..record.clone() };
+            if adopt(index, author, &path, &mut freed, seen)? || outdated(index, author, &path, &mut freed, seen)? {
                 let mut owning = index.path(&owner)?.unwrap_or_default();
                 owning.copies.retain(|name| *name != path);
                 return index.put_path(&owner, &owning);
@@ -380,12 +422,13 @@ fn absorb(
             let base = known.version;
             let time = author.late.map(|late| late.time(&path, None, &record, &base, now_ms));
             let (mode, mtime) = (0, FileTime::default());
-            drafts.push(Draft { path, what, mode, mtime, time, base, disk: After::Nothing });
+            drafts.push(Draft { path, what, mode, mtime, time, base, says: None, disk: After::Nothing });
             Ok(())
         }
         (known, Some(seen)) => {
             if !is_last(index, &path, &record, &seen)?
-                && (adopt(index, &path, &mut record, &seen)? || outdated(index, author, &path, &mut record, &seen)?)
+                && (adopt(index, author, &path, &mut record, &seen)?
+                    || outdated(index, author, &path, &mut record, &seen)?)
             {
                 return Ok(());
             }
@@ -403,7 +446,9 @@ fn absorb(
                 true => Some(Hlc { ms: seen.info.mtime.to_ms().min(now_ms), count: 0 }),
                 false => author.late.map(|late| late.time(&path, Some(&seen.info), &record, &base, now_ms)),
             };
-            drafts.push(draft_of(path, seen, time, base));
+            let is_new = record.disk.is_none() && record.heads.is_empty();
+            let says = if is_new { attributes::of_renamed(&*index, &path, &seen)? } else { None };
+            drafts.push(Draft { says, ..draft_of(path, seen, time, base) });
             Ok(())
         }
         (None, None) => Ok(()),
@@ -413,7 +458,7 @@ fn absorb(
 fn draft_of(path: RelPath, seen: Seen, time: Option<Hlc>, base: VersionVector) -> Draft {
     let mtime = if seen.info.kind == Kind::Dir { FileTime::default() } else { seen.info.mtime };
     let mode = if seen.info.kind == Kind::Symlink { 0 } else { seen.info.mode };
-    Draft { path, what: seen.what.clone(), mode, mtime, time, base, disk: After::Shows(seen) }
+    Draft { path, what: seen.what.clone(), mode, mtime, time, base, says: None, disk: After::Shows(seen) }
 }
 
 fn joined<'a>(heads: impl Iterator<Item = &'a Head>) -> VersionVector {
@@ -434,7 +479,13 @@ fn is_same(known: &OnDisk, seen: &Seen) -> bool {
 /// What is on the disk is taken over where it equals the version that should have the name: it was there before the
 /// folder was joined, or comes from a commit that was interrupted before it was noted. Until the first full scan
 /// of a folder is over, what nobody knows follows the deletion of its equal; later it is a file that a user brought back.
-fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &Seen) -> Result<bool> {
+fn adopt(
+    index: &mut dyn Index,
+    author: &Author<'_>,
+    path: &RelPath,
+    record: &mut PathRecord,
+    seen: &Seen,
+) -> Result<bool> {
     if record.heads.is_empty() {
         return Ok(false);
     }
@@ -444,7 +495,8 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
     let is_new = |entry: &Entry| {
         let timed = entry.what != What::Dir;
         let exact = (entry.mode == seen.info.mode) && (!timed || entry.mtime == seen.info.mtime);
-        entry.what == seen.what && (!was_here || exact)
+        let ours = attributes::may_be(record, seen, entry, author.writer.node);
+        entry.what == seen.what && (!was_here || exact) && ours
     };
     let version = match conflict::view(record, below).main {
         Main::Head(head) if is_new(&head.salted.entry) => head.version().clone(),
@@ -456,7 +508,7 @@ fn adopt(index: &mut dyn Index, path: &RelPath, record: &mut PathRecord, seen: &
         }
         _ => return Ok(false),
     };
-    record.disk = Some(OnDisk { info: seen.info, what: seen.what.clone(), version, recheck: seen.recheck });
+    record.disk = Some(seen.clone().of_version(version));
     record.local_only = false;
     index.put_path(path, record)?;
     reconcile::mark(index, path)?;
@@ -486,11 +538,12 @@ fn outdated(
     };
     let is_there = |entry: &Entry| {
         let exact = entry.mode == seen.info.mode || seen.info.kind == Kind::Symlink;
-        entry.what == seen.what && exact && (entry.what == What::Dir || entry.mtime == seen.info.mtime)
+        let timed = entry.what == What::Dir || entry.mtime == seen.info.mtime;
+        entry.what == seen.what && exact && timed && attributes::may_be(record, seen, entry, author.writer.node)
     };
     let placed = kept.iter().find(|old| is_there(&old.salted.entry) && is_new(old));
     let Some(version) = placed.map(|old| old.version().clone()) else { return Ok(false) };
-    record.disk = Some(OnDisk { info: seen.info, what: seen.what.clone(), version, recheck: seen.recheck });
+    record.disk = Some(seen.clone().of_version(version));
     record.local_only = false;
     index.put_path(path, record)?;
     reconcile::mark(index, path)?;
@@ -534,7 +587,7 @@ fn is_deleted(record: &PathRecord, what: &What) -> bool {
 
 fn stay_local(index: &mut dyn Index, path: &RelPath, mut record: PathRecord, seen: Option<Seen>) -> Result<()> {
     let version = record.disk.take().map(|disk| disk.version).unwrap_or_default();
-    record.disk = seen.map(|seen| OnDisk { info: seen.info, what: seen.what, version, recheck: seen.recheck });
+    record.disk = seen.map(|seen| seen.of_version(version));
     record.local_only = true;
     index.put_path(path, &record)
 }
@@ -557,13 +610,22 @@ fn settle(
     if !may && (lost.is_some() || seen.is_some()) {
         return stay_local(index, &path, record, seen);
     }
+    let says = seen.as_ref().and_then(|seen| {
+        let change = attributes::Change {
+            known: record.disk.as_ref().map(|disk| &disk.attributes),
+            seen: &seen.attributes,
+            own: false,
+        };
+        Some(attributes::announced(Said::of(&owning.head(loser)?.salted.entry), change))
+    });
     record.copy_of = None;
     record.disk = None;
     index.put_path(&path, &record)?;
     owning.copies.retain(|name| *name != path);
     index.put_path(&owner, &owning)?;
     if let Some(seen) = seen {
-        drafts.push(draft_of(path, seen, None, VersionVector::default()));
+        let says = says.filter(|_| matches!(seen.what, What::File { .. }));
+        drafts.push(Draft { says, ..draft_of(path, seen, None, VersionVector::default()) });
     }
     let Some(lost) = lost else { return reconcile::mark(index, &owner) };
     // Equal losers go together: only one of them lies on the disk. One that is about to get the name goes alone.
@@ -706,92 +768,4 @@ fn has_seen_more(
         }
     }
     Ok(false)
-}
-
-/// What one peer should be sent of a batch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Push {
-    /// The batch.
-    pub batch: Batch,
-    /// Entries that the peer may read and that still matter, with their places.
-    pub entries: Vec<(u16, Salted)>,
-    /// Why the others are missing.
-    pub holes: Vec<Hole>,
-}
-
-impl Push {
-    /// The entries as they travel.
-    pub fn pack(&self) -> Packed {
-        Packed::pack(self.entries.iter().map(|(at, salted)| (*at, salted)))
-    }
-}
-
-/// Puts together what `reader` may have of a batch: what still matters.
-pub fn push_of(index: &dyn Look, batch: Batch, reader: NodeId, rules: &dyn Rules) -> Result<Push> {
-    push(index, batch, reader, rules, false)
-}
-
-/// The same for a reader that asked for entries again: also what was superseded, as far as it is kept.
-pub fn push_again(index: &dyn Look, batch: Batch, reader: NodeId, rules: &dyn Rules) -> Result<Push> {
-    push(index, batch, reader, rules, true)
-}
-
-fn push(index: &dyn Look, batch: Batch, reader: NodeId, rules: &dyn Rules, again: bool) -> Result<Push> {
-    let mut push = Push { batch, entries: Vec::new(), holes: Vec::new() };
-    let header = push.batch.header().clone();
-    for at in 0..header.entries.len() {
-        let place = u16::try_from(at).expect("a batch has at most 1,024 entries");
-        let id = EntryId { writer: header.writer, seq: header.first + at as u64 };
-        match look_up(index, id, again)? {
-            Ok(salted) if !rules.permits(reader, &salted.entry.path, Level::Read) => {
-                push.holes.push(Hole { index: place, reason: HoleReason::Withheld });
-            }
-            Ok(salted) => push.entries.push((place, salted)),
-            Err(reason) => push.holes.push(Hole { index: place, reason }),
-        }
-    }
-    Ok(push)
-}
-
-fn look_up(index: &dyn Look, id: EntryId, again: bool) -> Result<std::result::Result<Salted, HoleReason>> {
-    if let Some(salted) = index.void(id)? {
-        return Ok(Ok(salted));
-    }
-    let Some(path) = index.entry_path(id)? else {
-        return Ok(Err(match index.hole(id)? {
-            Some(HoleReason::Superseded(writer, seq)) => HoleReason::Superseded(writer, seq),
-            _ => HoleReason::Missing,
-        }));
-    };
-    let record = index.path(&path)?.unwrap_or_default();
-    if let Some(head) = record.head(id) {
-        return Ok(Ok(head.salted.clone()));
-    }
-    let later = record.heads.iter().find(|head| head.version().seen(id.writer) >= id.seq);
-    if (again || later.is_none())
-        && let Some(kept) = index.kept(&path)?.into_iter().find(|head| head.id == id)
-    {
-        return Ok(Ok(kept.salted));
-    }
-    Ok(Err(later.map_or(HoleReason::Missing, |head| HoleReason::Superseded(head.id.writer, head.id.seq))))
-}
-
-/// Batches that a peer with these frontiers lacks, in the order in which they arrived here: whatever a batch has
-/// seen comes before it. Ends early when `send` says so.
-pub fn catch_up(index: &dyn Look, theirs: &[Frontier], send: &mut dyn FnMut(Batch) -> Walk) -> Result<()> {
-    let has = |writer: Writer| theirs.iter().find(|f| f.writer == writer).map_or(0, |f| f.seq);
-    let mut start: Option<u64> = None;
-    for ours in index.frontiers()? {
-        let first_lacking = has(ours.writer) + 1;
-        if first_lacking <= ours.seq
-            && let Some((at, _)) = index.batch_of(EntryId { writer: ours.writer, seq: first_lacking })?
-        {
-            start = Some(start.map_or(at, |start| start.min(at)));
-        }
-    }
-    let Some(start) = start else { return Ok(()) };
-    index.arrivals(start, &mut |_, batch| {
-        let lacking = batch.header().last() > has(batch.header().writer);
-        if lacking { send(batch) } else { Walk::On }
-    })
 }

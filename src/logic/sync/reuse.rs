@@ -122,7 +122,7 @@ mod tests {
             version.advance(writer, 1);
             let entry = Entry::new(path(at), what.clone(), 0o600, time, Hlc::default(), version.clone());
             let head = Head { id: EntryId { writer, seq: 1 }, salted: Salted { salt: [0; 16], entry } };
-            let disk = (by == HONEST).then(|| OnDisk { info, what: what.clone(), version, recheck: false });
+            let disk = (by == HONEST).then(|| OnDisk::new(info, what.clone(), version));
             index
                 .put_path(&path(at), &PathRecord { heads: vec![head], disk, ..PathRecord::default() })
                 .expect("memory");

@@ -11,6 +11,7 @@ use super::unusual::{self, Met};
 use super::worker::{NOTE_TIME, TurnError, Worker, came_up_ms};
 use crate::base::path::IGNORE_FILE;
 use crate::base::{FileInfo, Kind, RelPath};
+use crate::logic::sync::attributes::Attributes;
 use crate::logic::sync::ignore::{self, Ignored};
 use crate::logic::sync::index::{Index, IndexError, Look, Walk};
 use crate::logic::sync::notices::Kind as Notice;
@@ -103,7 +104,7 @@ impl Worker {
                 }
                 Candidate::Differs(path, info) => {
                     let Some(what) = self.what_is(&path, &info) else { continue };
-                    found.push(Found { path, seen: Some(Seen { info, what, recheck: false }) });
+                    found.push(Found { path, seen: Some(Seen::new(info, what)) });
                 }
                 Candidate::Gone(path) => self.local.gone(path, now),
             }
@@ -225,7 +226,8 @@ impl Worker {
             match chunk::read_content(&self.setup.disk, &path, &info) {
                 Ok(list) => {
                     self.was_read(&path);
-                    found.push(seen_file(path.clone(), info, &list));
+                    let attributes = self.attributes_of(&path);
+                    found.push(seen_file(path.clone(), info, &list, attributes));
                     lists.push((path, list));
                 }
                 Err(error) => self.not_read(path, error),
@@ -258,7 +260,8 @@ impl Worker {
         match read {
             Ok(list) => {
                 self.was_read(&path);
-                let found = seen_file(path.clone(), info, &list);
+                let attributes = self.attributes_of(&path);
+                let found = seen_file(path.clone(), info, &list, attributes);
                 self.sign(vec![found], vec![(path, list)])
             }
             Err(error) => {
@@ -376,10 +379,10 @@ fn read_ignored(disk: &Folder) -> (Ignored, Vec<String>) {
     chunk::read_small(disk, &path, &info).map(|text| Ignored::parse(&text)).unwrap_or_default()
 }
 
-fn seen_file(path: RelPath, info: FileInfo, list: &ChunkList) -> Found {
+fn seen_file(path: RelPath, info: FileInfo, list: &ChunkList, attributes: Attributes) -> Found {
     let what = What::File { bytes: list.bytes(), content: list.id() };
     let recheck = info.may_change_unseen(clock::wall_ms());
-    Found { path, seen: Some(Seen { info, what, recheck }) }
+    Found { path, seen: Some(Seen { info, what, recheck, attributes }) }
 }
 
 /// Compares one name with the index. Returns whether something is there that is not shared, or no longer.

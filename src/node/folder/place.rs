@@ -10,6 +10,7 @@ use super::unusual;
 use super::worker::{TurnError, Worker};
 use crate::base::path::escape;
 use crate::base::{ContentId, FileInfo, Kind, NodeId, RelPath};
+use crate::logic::sync::attributes::Attributes;
 use crate::logic::sync::fetch::Want;
 use crate::logic::sync::ignore;
 use crate::logic::sync::index::IndexError;
@@ -218,14 +219,17 @@ impl Worker {
                 }
             };
             let Some(put) = put_of(&action, file) else { continue };
-            orders.push(CommitOrder { path: action.name.clone(), expected: action.expected, put });
+            let attached = self.attached_to(&action);
+            orders.push(CommitOrder { path: action.name.clone(), expected: action.expected, put, attached });
             done.push((action, list));
         }
         let outcomes = commit::commit(&disk, orders);
+        let shown: Vec<Attributes> =
+            done.iter().zip(&outcomes).map(|((action, _), outcome)| self.attributes_after(action, outcome)).collect();
         let store = self.setup.store.clone();
         let (now, wall) = (clock::boottime_ms(), clock::wall_ms());
         store.write(true, |index| {
-            for ((action, list), outcome) in done.iter().zip(&outcomes) {
+            for (((action, list), outcome), shown) in done.iter().zip(&outcomes).zip(shown) {
                 if let Outcome::Done { info } = outcome {
                     if let (Some(list), Some(_)) = (list, info) {
                         index.put_chunk_list(list.id(), list, &action.name)?;
@@ -233,7 +237,7 @@ impl Worker {
                     let recheck = info.is_some_and(|info| info.kind == Kind::File && info.may_change_unseen(wall));
                     // What this node just wrote itself cannot have been changed before it had the name.
                     let recheck = recheck && matches!(action.target, Target::Meta { .. });
-                    reconcile::done(index, action, *info, recheck)?;
+                    reconcile::done(index, action, *info, recheck, shown)?;
                 }
             }
             Ok::<_, IndexError>(())

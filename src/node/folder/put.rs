@@ -60,7 +60,7 @@ impl Worker {
             let Some(put) = put_of(target, expected, staged) else {
                 return refuse(count, format!("the content of {path} is not at hand"));
             };
-            orders.push(CommitOrder { path, expected, put });
+            orders.push(CommitOrder::new(path, expected, put));
         }
         let outcomes = commit::commit(&disk, orders);
         let (mut found, mut lists, mut results) = (Vec::new(), Vec::new(), Vec::new());
@@ -73,7 +73,11 @@ impl Worker {
                 }
                 Outcome::Done { info } => {
                     lists.extend(list.map(|list| (path.clone(), list)));
-                    let seen = info.zip(what).map(|(info, what)| Seen { info, what, recheck: false });
+                    let seen = info.zip(what).map(|(info, what)| {
+                        let is_file = matches!(what, What::File { .. });
+                        let attributes = if is_file { self.attributes_of(&path) } else { Default::default() };
+                        Seen { attributes, ..Seen::new(info, what) }
+                    });
                     found.push(Found { path, seen });
                     Ok(())
                 }

@@ -34,6 +34,7 @@ use crate::shell::disk::watch::{Hint, Watch, WatchError};
 use crate::shell::disk::{DiskError, chunk};
 use crate::shell::net::link::LinkSender;
 use crate::shell::store::Store;
+use crate::shell::users::Users;
 use crate::shell::{clock, entropy, rt};
 use crate::wire::api::{Amount, Event};
 use crate::wire::batch::What;
@@ -111,6 +112,8 @@ pub(super) struct Worker {
     pub(super) ignored: Ignored,
     /// What is unusual about names.
     pub(super) unusual: Unusual,
+    /// Names of users and groups.
+    pub(super) users: Users,
     /// The disk is full: nothing is placed before this time.
     pub(super) pause_until_ms: Option<u64>,
     /// When a batch was last taken.
@@ -204,6 +207,7 @@ impl Worker {
             removals_since_ms: None,
             ignored: Ignored::default(),
             unusual: Unusual::default(),
+            users: Users::default(),
             pause_until_ms: None,
             took_ms: 0,
             guard,
@@ -221,7 +225,10 @@ impl Worker {
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
         // The rules may have changed while the node was off.
-        let ready = self.renew_rules().and_then(|()| self.renew_ignored()).and_then(|()| self.read_again());
+        let ready = (self.renew_rules())
+            .and_then(|()| self.renew_ignored())
+            .and_then(|()| self.follow_attributes())
+            .and_then(|()| self.read_again());
         if let Err(error) = ready {
             self.trouble(&error);
         }

@@ -15,6 +15,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use super::attributes::{self, Attached, Raw};
 use super::primitives::{Look, Make, Open, Place, Rename};
 use super::scan::{self, look};
 use super::stage::{self, FLUSH_EACH_MAX, Staged};
@@ -25,6 +26,8 @@ use crate::base::{FileInfo, FileTime, Kind, Mode, RelPath};
 const PARENT_MODE: Mode = 0o755;
 /// What the owner needs to change the names in a directory.
 const OWNER_MAY_CHANGE: Mode = 0o300;
+/// What the owner needs to change a file.
+const OWNER_MAY_WRITE: Mode = 0o200;
 /// Tries of one step: as it is, after making the directories above, after opening the directory.
 const TRIES_MAX: usize = 3;
 
@@ -37,6 +40,15 @@ pub struct CommitOrder {
     pub expected: Option<FileInfo>,
     /// What shall be there.
     pub put: Put,
+    /// For a file: what changes of its extended attributes and its owner. A new content keeps the others of the old one.
+    pub attached: Attached,
+}
+
+impl CommitOrder {
+    /// A change of nothing beside what is put.
+    pub fn new(path: RelPath, expected: Option<FileInfo>, put: Put) -> Self {
+        Self { path, expected, put, attached: Attached::default() }
+    }
 }
 
 /// What shall be at a path.
@@ -147,7 +159,7 @@ struct Job {
 enum Work {
     Place(Staged),
     Dir(Mode),
-    Meta(Mode, Option<FileTime>),
+    Meta(Mode, Option<FileTime>, Attached),
     Remove,
 }
 
@@ -161,17 +173,23 @@ impl Work {
 }
 
 fn prepare(folder: &Folder, order: CommitOrder) -> Result<Job, Box<Outcome>> {
-    let CommitOrder { path, expected, put } = order;
+    let CommitOrder { path, expected, put, attached } = order;
     let failed = |error| Box::new(Outcome::Failed { error, staged: None });
     if path.is_root() {
         let error = io::Error::new(io::ErrorKind::InvalidInput, "the root is not replicated");
         return Err(failed(DiskError::new("change", &Place::root(), error)));
     }
     let work = match put {
-        Put::File { mut staged, mode, mtime } => match staged.set(folder.placed_mode(mode), mtime) {
-            Ok(()) => Work::Place(staged),
-            Err(error) => return Err(Box::new(Outcome::Failed { error, staged: Some(staged) })),
-        },
+        Put::File { mut staged, mode, mtime } => {
+            let replaces = expected.is_some_and(|old| old.kind == Kind::File);
+            let now = if replaces { attributes::now(folder, &Place::shared(&path)) } else { Raw::new() };
+            staged.dress(&attached, now);
+            if let Err(error) = staged.set(folder.placed_mode(mode), mtime) {
+                return Err(Box::new(Outcome::Failed { error, staged: Some(staged) }));
+            }
+            staged.give(&attached);
+            Work::Place(staged)
+        }
         Put::Symlink { target, mtime } => Work::Place(stage::stage_symlink(folder, &target, mtime).map_err(failed)?),
         // A link has no mode, and its time is set on a new one: there is no handle to set it through.
         Put::Meta { mtime, .. } if expected.is_some_and(|old| old.kind == Kind::Symlink) => {
@@ -185,7 +203,7 @@ fn prepare(folder: &Folder, order: CommitOrder) -> Result<Job, Box<Outcome>> {
                 }
             }
         }
-        Put::Meta { mode, mtime } => Work::Meta(folder.placed_mode(mode), mtime),
+        Put::Meta { mode, mtime } => Work::Meta(folder.placed_mode(mode), mtime, attached),
         Put::Dir { mode } => Work::Dir(folder.placed_mode(mode)),
         Put::Remove => Work::Remove,
     };
@@ -216,7 +234,7 @@ impl Commit<'_> {
         match job.work {
             Work::Place(staged) => self.place(&job.path, &target, job.expected, staged),
             Work::Dir(mode) => self.dir(&job.path, &target, job.expected, mode),
-            Work::Meta(mode, mtime) => self.meta(&job.path, &target, job.expected, mode, mtime),
+            Work::Meta(mode, mtime, attached) => self.meta(&job.path, job.expected, mode, mtime, &attached),
             Work::Remove => match self.take_out(&job.path, &target, job.expected) {
                 Taken::Out => Outcome::Done { info: None },
                 Taken::Ended(outcome) => outcome,
@@ -377,13 +395,13 @@ impl Commit<'_> {
 
     fn dir(&mut self, path: &RelPath, target: &Place, expected: Option<FileInfo>, mode: Mode) -> Outcome {
         match expected {
-            Some(old) if old.kind == Kind::Dir => return self.meta(path, target, expected, mode, None),
+            Some(old) if old.kind == Kind::Dir => return self.meta(path, expected, mode, None, &Attached::default()),
             Some(_) => match self.take_out(path, target, expected) {
                 Taken::Out => {}
                 Taken::Ended(outcome) => return outcome,
             },
             None if self.made.contains(path) => match look(self.folder, target) {
-                Ok(found) => return self.meta(path, target, found, mode, None),
+                Ok(found) => return self.meta(path, found, mode, None, &Attached::default()),
                 Err(error) => return Outcome::Failed { error, staged: None },
             },
             None => {}
@@ -405,11 +423,12 @@ impl Commit<'_> {
     fn meta(
         &mut self,
         path: &RelPath,
-        target: &Place,
         expected: Option<FileInfo>,
         mode: Mode,
         mtime: Option<FileTime>,
+        attached: &Attached,
     ) -> Outcome {
+        let target = &Place::shared(path);
         let found = match look(self.folder, target) {
             Ok(found) => found,
             Err(error) => return Outcome::Failed { error, staged: None },
@@ -426,7 +445,18 @@ impl Commit<'_> {
             if file.look()? != Look::Plain(now) {
                 return Ok(None);
             }
+            if !attached.is_empty() {
+                // One that is for reading only is opened for its owner for the moment.
+                let writable = mode | OWNER_MAY_WRITE;
+                if now.mode & OWNER_MAY_WRITE == 0 {
+                    file.set(writable, None)?;
+                }
+                attributes::dress(&*file, attached, file.attributes().unwrap_or_default());
+            }
             file.set(mode, mtime.filter(|_| !is_dir))?;
+            if !attached.is_empty() {
+                attributes::give(&*file, attached);
+            }
             file.look().map(Some)
         };
         match set() {
@@ -438,7 +468,7 @@ impl Commit<'_> {
             Err(error) if is_in_the_way(&error) => self.local_change(target, None),
             // Only its owner may: somebody else of the group. A copy is this node's own.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && now.kind == Kind::File => {
-                match stage::stage_copy(self.folder, target, mode, mtime.unwrap_or(now.mtime)) {
+                match stage::stage_copy(self.folder, target, (mode, mtime.unwrap_or(now.mtime)), attached) {
                     Ok(staged) => self.exchange(path, target, &now, staged),
                     Err(error) => Outcome::Failed { error, staged: None },
                 }

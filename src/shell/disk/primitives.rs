@@ -1,4 +1,5 @@
-//! The seam to the file system: eight calls on a tree, eight on an open file, and nothing of a system in them.
+//! The seam to the file system: eight calls on a tree, eight on an open file and four on its
+//! attributes, and nothing of a system in them.
 //!
 //! Everything else of the disk shell is written in these calls, so that a model disk can stand in for the real one
 //! and stop, fail or lose power at each of them. Rules every implementation keeps:
@@ -186,6 +187,26 @@ pub trait DiskFile: Send + Sync {
     /// The first range at or after `offset` that was ever written, as start and end; `None` behind the last.
     fn written(&self, offset: u64) -> io::Result<Option<(u64, u64)>>;
 
-    /// Makes content, mode and time durable; for a directory, the names in it.
+    /// Names and values of the extended attributes that its user may set; `Unsupported` where the file system has none.
+    fn attributes(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Sets an extended attribute, or removes it.
+    fn set_attribute(&self, _name: &[u8], _value: Option<&[u8]>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The numbers of its user and group.
+    fn owner(&self) -> io::Result<(u32, u32)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Gives it to another user or group.
+    fn set_owner(&self, _user: Option<u32>, _group: Option<u32>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Makes content, mode, time and attributes durable; for a directory, the names in it.
     fn flush(&self) -> io::Result<()>;
 }

@@ -17,13 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
     self, Advice, AtFlags, FallocateFlags, FileType, Mode as Bits, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom,
-    Statx, StatxAttributes, StatxFlags, Timespec, Timestamps, UTIME_OMIT,
+    Statx, StatxAttributes, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
 use super::primitives::{Disk, DiskFile, Look, Make, Open, Place, Rename};
 use crate::base::file::MODE_BITS;
 use crate::base::{FileInfo, FileTime, Kind, Mode};
+use crate::logic::sync::attributes::NAMESPACE;
 
 /// Bytes of the buffer for directory entries: about 800 names a call. A guess; larger ones were no faster.
 const LIST_BYTES: usize = 32 * 1024;
@@ -31,6 +32,10 @@ const LIST_BYTES: usize = 32 * 1024;
 const PIECE_BYTES_MAX: usize = 4000;
 /// Tries while the tree is being renamed under us. Source: `openat2(2)` asks to retry `EAGAIN`; the number is a guess.
 const TRIES_MAX: usize = 16;
+/// Most bytes of all names, and of one value. Source: Linux `XATTR_LIST_MAX` and `XATTR_SIZE_MAX`, 64 KiB each.
+const XATTR_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of names that are made room for first. A guess: dozens of names.
+const XATTR_NAMES_BYTES: usize = 1024;
 /// Bits of a directory that replication leaves alone: setgid and sticky.
 const KEPT_BITS: u32 = 0o3000;
 
@@ -346,6 +351,50 @@ impl DiskFile for RealFile {
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn attributes(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut names = vec![0; XATTR_NAMES_BYTES];
+        let length = match fs::flistxattr(&self.fd, &mut names[..]) {
+            Err(Errno::RANGE) => {
+                names.resize(XATTR_BYTES_MAX, 0);
+                fs::flistxattr(&self.fd, &mut names[..])?
+            }
+            result => result?,
+        };
+        names.truncate(length);
+        let (mut found, mut value) = (Vec::new(), Vec::new());
+        for name in names.split(|byte| *byte == 0).filter(|name| name.starts_with(NAMESPACE)) {
+            value.resize(XATTR_BYTES_MAX, 0);
+            match fs::fgetxattr(&self.fd, name, &mut value[..]) {
+                Ok(length) => found.push((name.to_vec(), value[..length].to_vec())),
+                // Removed since it was listed.
+                Err(Errno::NODATA) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(found)
+    }
+
+    fn set_attribute(&self, name: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+        Ok(match value {
+            Some(value) => fs::fsetxattr(&self.fd, name, value, XattrFlags::empty())?,
+            None => fs::fremovexattr(&self.fd, name)?,
+        })
+    }
+
+    fn owner(&self) -> io::Result<(u32, u32)> {
+        let stat = stat_fd(self.fd.as_fd())?;
+        Ok((stat.stx_uid, stat.stx_gid))
+    }
+
+    fn set_owner(&self, user: Option<u32>, group: Option<u32>) -> io::Result<()> {
+        // What the kernel takes for no change.
+        let is_none = |id: Option<u32>| id == Some(u32::MAX);
+        if is_none(user) || is_none(group) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(fs::fchown(&self.fd, user.map(fs::Uid::from_raw), group.map(fs::Gid::from_raw))?)
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -11,6 +11,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::attributes::{self, Attached, Raw};
 use super::primitives::{Disk, DiskFile, Look, Make, Open, Place};
 use super::{DiskError, Folder, chunk};
 use crate::base::{ContentId, FileInfo, FileTime, Kind, Mode};
@@ -82,6 +83,26 @@ impl Staged {
         Ok(())
     }
 
+    /// Sets extended attributes, as far as the disk takes them, before mode and time: a file for reading only takes none.
+    pub(super) fn dress(&mut self, attached: &Attached, now: Raw) {
+        // Only one that is resumed may have some from before.
+        let is_bare = attached.is_empty() && now.is_empty() && !self.resumable;
+        if !is_bare && let Ok(file) = self.disk.open(&self.place, Open::Attributes) {
+            self.durable &= !attributes::dress(&*file, attached, now);
+        }
+    }
+
+    /// Gives it to user and group, as far as this node may, after mode and time: then it may be somebody else's.
+    pub(super) fn give(&mut self, attached: &Attached) {
+        let given = || -> io::Result<Option<FileInfo>> {
+            let file = self.disk.open(&self.place, Open::Attributes)?;
+            if attributes::give(&*file, attached) { info_of(&*file).map(Some) } else { Ok(None) }
+        };
+        if let Ok(Some(info)) = given() {
+            (self.info, self.durable) = (info, false);
+        }
+    }
+
     fn flush(&self) -> Result<(), DiskError> {
         let flush = || self.disk.open(&self.place, Open::Attributes)?.flush();
         flush().map_err(|e| DiskError::new("flush", &self.place, e))
@@ -116,8 +137,13 @@ pub fn stage_small(folder: &Folder, bytes: &[u8]) -> Result<Staged, DiskError> {
     }
 }
 
-/// Stages a copy of a file of the folder, durable, with this mode and time.
-pub(super) fn stage_copy(folder: &Folder, of: &Place, mode: Mode, mtime: FileTime) -> Result<Staged, DiskError> {
+/// Stages a copy of a file of the folder, durable, with this mode and time, and its attributes with a change.
+pub(super) fn stage_copy(
+    folder: &Folder,
+    of: &Place,
+    (mode, mtime): (Mode, FileTime),
+    attached: &Attached,
+) -> Result<Staged, DiskError> {
     let mut staged = stage_small(folder, &[])?;
     let copy = || -> io::Result<()> {
         let (from, to) = (folder.disk.open(of, Open::ReadAll)?, folder.disk.open(&staged.place, Open::Resume)?);
@@ -133,7 +159,9 @@ pub(super) fn stage_copy(folder: &Folder, of: &Place, mode: Mode, mtime: FileTim
         }
     };
     copy().map_err(|e| DiskError::new("copy", of, e))?;
+    staged.dress(attached, attributes::now(folder, of));
     staged.set(mode, mtime)?;
+    staged.give(attached);
     staged.flush()?;
     Ok(staged)
 }

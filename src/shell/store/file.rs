@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase};
 
 use super::tables::{Fault, Rows, RowsMut, SCHEMA, SCHEMA_KEY, Tables, guarded};
-use super::{Condition, StoreError};
+use super::{Condition, StoreError, upgrade};
 
 /// Most damaged files that are kept; the last is replaced. A guess: whoever has this many has a broken disk.
 const ASIDE_MAX: u32 = 8;
@@ -48,9 +48,35 @@ pub(super) fn open_again(path: &Path, cache_bytes: usize) -> Result<Database, Fa
     })
 }
 
+/// Opens a file that is there, and brings one of an earlier version up to date.
+fn verified(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+    let of = |fault| StoreError::of(path, fault);
+    let database = whole(path, cache_bytes)?;
+    match schema(&database).map_err(of)? {
+        SCHEMA => {
+            upgrade::let_go_of_copies(path);
+            Ok(database)
+        }
+        0 => Err(of(Fault::Corrupt("it has no schema version".into()))),
+        found if found < SCHEMA => {
+            // Closed, it is copied as it lies there.
+            guarded(|| {
+                drop(database);
+                Ok::<_, Fault>(())
+            })
+            .map_err(of)?;
+            upgrade::copy(path, found)?;
+            let database = whole(path, cache_bytes)?;
+            upgrade::run(&database, path).map_err(of)?;
+            Ok(database)
+        }
+        found => Err(StoreError::Future { path: path.to_path_buf(), found, known: SCHEMA }),
+    }
+}
+
 /// Opens a file that is there. Every page is checked against its checksum: damage that is not found here would be
 /// believed, and an index that is wrong about the own log makes it fork.
-fn verified(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+fn whole(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
     let of = |fault| StoreError::of(path, fault);
     if fs::metadata(path).map_err(|error| of(Fault::Io(error)))?.len() == 0 {
         return Err(of(Fault::Corrupt("it is empty".into())));
@@ -59,19 +85,13 @@ fn verified(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
         // The error is looked at outside: being in use is neither damage nor a failure of the disk.
         Ok::<_, Fault>(Builder::new().set_cache_size(cache_bytes).set_check_integrity_on_open(true).open(path))
     });
-    let database = match opened.map_err(of)? {
-        Ok(database) => database,
+    match opened.map_err(of)? {
+        Ok(database) => Ok(database),
         Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) => {
-            return Err(StoreError::AlreadyOpen { path: path.to_path_buf() });
+            Err(StoreError::AlreadyOpen { path: path.to_path_buf() })
         }
-        Err(DatabaseError::Storage(error)) => return Err(of(error.into())),
-        Err(error) => return Err(of(Fault::Corrupt(error.to_string()))),
-    };
-    match schema(&database).map_err(of)? {
-        SCHEMA => Ok(database),
-        // A later version of the tables changes an older file here, one step a version, after copying the file.
-        0 => Err(of(Fault::Corrupt("it has no schema version".into()))),
-        found => Err(StoreError::Future { path: path.to_path_buf(), found, known: SCHEMA }),
+        Err(DatabaseError::Storage(error)) => Err(of(error.into())),
+        Err(error) => Err(of(Fault::Corrupt(error.to_string()))),
     }
 }
 
@@ -80,6 +100,11 @@ fn schema(database: &Database) -> Result<u32, Fault> {
     let txn = guarded(|| database.begin_read())?;
     let definition = redb::TableDefinition::<&[u8], &[u8]>::new("meta");
     let meta = guarded(|| txn.open_table(definition))?;
+    schema_of(&meta)
+}
+
+/// The same of an open table.
+pub(super) fn schema_of(meta: &impl Rows) -> Result<u32, Fault> {
     let found = meta.find(SCHEMA_KEY, |value| value.try_into().map_or(0, u32::from_be_bytes))?;
     Ok(found.unwrap_or(0))
 }
@@ -118,7 +143,7 @@ fn aside_name(path: &Path, n: u32) -> PathBuf {
 }
 
 /// `index.redb` with `new` becomes `index.new.redb`.
-fn sibling(path: &Path, mark: &str) -> PathBuf {
+pub(super) fn sibling(path: &Path, mark: &str) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_os_string();
     name.push(".");
     name.push(mark);
@@ -130,7 +155,7 @@ fn sibling(path: &Path, mark: &str) -> PathBuf {
 }
 
 /// A rename is durable once its directory is.
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(parent)?.sync_all()
 }

@@ -20,8 +20,8 @@ type Row<'a> = (AccessGuard<'a, Bytes>, AccessGuard<'a, Bytes>);
 type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<Walk>;
 type Definition = TableDefinition<'static, Bytes, Bytes>;
 
-/// Version of the tables and their values. See `super::open` for what a change of it needs.
-pub(super) const SCHEMA: u32 = 1;
+/// Version of the tables and their values. See `super::upgrade` for what a change of it needs.
+pub(super) const SCHEMA: u32 = 2;
 /// Key in `meta`: `SCHEMA`, 4 bytes. Every later version keeps this table and key, so that an older program can tell.
 pub(super) const SCHEMA_KEY: &[u8] = b"schema";
 /// Key in `meta`: files on disk and their bytes, 8 bytes each.

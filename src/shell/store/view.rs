@@ -630,7 +630,7 @@ fn open_batch(bytes: &[u8]) -> tables::Result<Batch> {
     Batch::open_stored(signed).map_err(|error| Fault::Corrupt(error.to_string()))
 }
 
-fn decode<V: Serialize + DeserializeOwned>(what: &'static str, bytes: &[u8]) -> tables::Result<V> {
+pub(super) fn decode<V: Serialize + DeserializeOwned>(what: &'static str, bytes: &[u8]) -> tables::Result<V> {
     codec::decode(what, bytes, bytes.len()).map_err(|error| Fault::Corrupt(error.to_string()))
 }
 

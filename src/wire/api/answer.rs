@@ -368,6 +368,10 @@ pub enum NoticeKind {
     Clash,
     /// Names that Windows cannot have.
     Foreign,
+    /// Extended attributes that are not carried.
+    Attributes,
+    /// Files that belong here to others than elsewhere.
+    Owner,
 }
 
 /// A folder in a sentence.
