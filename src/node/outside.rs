@@ -166,10 +166,10 @@ fn answer(asked: &Receiver<Ask>, next: &mut Handover, config: &Path) {
     while let Ok(ask) = asked.recv_blocking() {
         match ask {
             Ask::Open(path, make, to) => {
-                let opened = can_start().and_then(|_| open_one(&path, make));
-                if let Ok(made) = opened {
-                    next.add(&path, made);
-                }
+                let opened = can_start().and_then(|_| open_one(&path, make)).and_then(|made| {
+                    let full = || io::Error::other("too many directories were asked for at once");
+                    next.add(&path, made).then_some(made).ok_or_else(full)
+                });
                 let _ = to.send_blocking(opened);
             }
             Ask::Back(root, folder, to) => {

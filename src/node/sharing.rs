@@ -400,7 +400,7 @@ pub(super) fn usable(shared: &Arc<Shared>, path: &Path, verb: &str) -> Result<(P
             Reach::Within { made } => (std::fs::create_dir(path), made),
             Reach::Anew => return Err(outside::asked_again(path)),
             Reach::Cannot(error) if error.kind() == std::io::ErrorKind::Other => {
-                let hint = "the node starts anew to open it: put its configuration right first";
+                let hint = "the node starts anew to open it, and could not: put that right first";
                 return Err(cannot().because(&error).hint(hint));
             }
             Reach::Cannot(_) if path.is_dir() => (Err(std::io::ErrorKind::AlreadyExists.into()), false),

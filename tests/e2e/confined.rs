@@ -88,8 +88,10 @@ fn one_command_shares_a_directory_elsewhere_and_the_node_goes_on_as_the_same_pro
 
     // What was there a moment ago goes into a directory that was not open, too.
     let aside = b.mkdir("Aside");
-    b.lanyard(&["restore", "First", "--at", "1 second ago", "--to", aside.to_str().expect("UTF-8")]).ok();
-    assert_eq!(fs::read_to_string(aside.join("letter")).expect("a file"), "one");
+    eventually("a moment ago it was there", CONVERGE_MAX, || {
+        let said = b.lanyard(&["restore", "First", "--at", "1 second ago", "--to", aside.to_str().expect("UTF-8")]);
+        holds(&aside.join("letter"), "one").map_err(|error| format!("{error}: {said}"))
+    });
     b.must_be_alive();
     a.stop();
     b.stop();

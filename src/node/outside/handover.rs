@@ -11,8 +11,10 @@ use crate::wire::api::PathText;
 
 /// The variable.
 pub(super) const VARIABLE: &str = "LANYARD_ANEW";
-/// Directories opened for one run. A guess: more than are asked for while a node ends.
-const OPEN_MAX: usize = 16;
+/// Bytes of the paths opened for one run. A guess: more than are asked for while a node ends.
+const OPEN_BYTES_MAX: usize = 16 * 1024;
+/// Longest value. Source: execve(2), `MAX_ARG_STRLEN` is 128 KiB, with the variable's name.
+const TEXT_BYTES_MAX: usize = 120 * 1024;
 /// Folders whose returns are counted.
 const RETURNS_MAX: usize = 64;
 /// A folder that is back again is taken no earlier than this after the time before, and twice as late each time.
@@ -46,8 +48,13 @@ impl Handover {
         std::env::var(VARIABLE).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
+    /// As it goes into the environment. What does not fit is left out, the least important first.
     pub(super) fn to_text(&self) -> String {
-        serde_json::to_string(self).expect("a handover has only text keys")
+        let text = |handover: &Self| serde_json::to_string(handover).expect("a handover has only text keys");
+        let fewer = Self { returns: Vec::new(), ..self.clone() };
+        let least = Self { invitations: Vec::new(), ..fewer.clone() };
+        let fits = [self, &fewer].into_iter().map(text).find(|text| text.len() <= TEXT_BYTES_MAX);
+        fits.unwrap_or_else(|| text(&least))
     }
 
     /// What the next run begins with.
@@ -63,15 +70,19 @@ impl Handover {
         self.made.iter().map(to_path).collect()
     }
 
-    /// A directory is to be open.
-    pub(super) fn add(&mut self, path: &Path, made: bool) {
+    /// A directory is to be open; false where there is no room for more.
+    pub(super) fn add(&mut self, path: &Path, made: bool) -> bool {
         let text = to_text(path);
-        if self.open.len() < OPEN_MAX && !self.open.contains(&text) {
-            self.open.push(text.clone());
-            if made {
-                self.made.push(text);
-            }
+        if self.open.contains(&text) {
+            return true;
         }
+        let bytes: usize = self.open.iter().map(|open| open.as_str().len()).sum();
+        if bytes + text.as_str().len() > OPEN_BYTES_MAX {
+            return false;
+        }
+        self.open.push(text.clone());
+        self.made.extend(made.then_some(text));
+        true
     }
 
     /// Whether a folder that is back may be a reason to start anew now; counts it if so.
@@ -100,9 +111,9 @@ mod tests {
     #[test]
     fn what_is_handed_over_arrives_and_only_returns_are_handed_on() {
         let mut before = Handover { began: true, ..Handover::default() };
-        before.add(Path::new("/srv/a\nb"), true);
-        before.add(Path::new("/srv/plans"), false);
-        before.add(Path::new("/srv/plans"), false);
+        assert!(before.add(Path::new("/srv/a\nb"), true));
+        assert!(before.add(Path::new("/srv/plans"), false));
+        assert!(before.add(Path::new("/srv/plans"), false));
         assert!(before.may_return(Path::new("/srv/disk"), 5));
         let after: Handover = serde_json::from_str(&before.to_text()).expect("as written");
         assert_eq!(after, before);
@@ -111,6 +122,19 @@ mod tests {
         let next = after.next();
         assert!(!next.began && next.open().is_empty() && next.made().is_empty());
         assert_eq!(next.returns, before.returns);
+    }
+
+    #[test]
+    fn what_is_handed_over_always_fits_an_environment() {
+        let mut handover = Handover::default();
+        let path = |n: usize| PathBuf::from(format!("/{n}{}", "\u{7}x".repeat(2_000)));
+        assert!((0..100).any(|n| !handover.add(&path(n), true)), "it is full at some time");
+        assert!(!handover.open().is_empty());
+        (0..100).for_each(|n| drop(handover.may_return(&path(n), 0)));
+        let text = handover.to_text();
+        assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
+        let after: Handover = serde_json::from_str(&text).expect("as written");
+        assert_eq!(after.open(), handover.open());
     }
 
     #[test]
