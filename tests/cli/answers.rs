@@ -76,7 +76,7 @@ fn status_has_at_least_the_shape_of_the_contract() {
     assert!(json["page"].is_null());
     assert_eq!(
         json["peers"][0],
-        serde_json::json!({"id": ID, "name": "workshop", "connected": true, "address": "10.0.0.2:47474", "via": null})
+        serde_json::json!({"id": ID, "name": "workshop", "connected": true, "address": "10.0.0.2:47474", "via": null, "apart": null})
     );
     let folder = &json["folders"][0];
     assert_eq!((&folder["level"], &folder["state"]), (&"write".into(), &"syncing".into()));
