@@ -39,6 +39,7 @@ const FILES: &[(&str, Option<&str>)] = &[
     ("messages.txt", Some("message")),
     ("pairing.txt", Some("pairing")),
     ("relay.txt", Some("relay")),
+    ("versions.txt", Some("versions")),
     ("announcements.txt", Some("announce")),
     ("codes.txt", Some("code")),
     ("tickets.txt", Some("ticket")),
@@ -102,6 +103,11 @@ fn a_pairing_message_is_understood_or_refused() {
 #[test]
 fn a_message_to_a_relay_is_understood_or_refused() {
     check("relay.txt", &links::relay_messages(), links::read_relay);
+}
+
+#[test]
+fn a_word_about_versions_is_understood_or_refused() {
+    check("versions.txt", &links::versions(), links::read_versions);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use lanyard::wire::pairing;
 use lanyard::wire::relay;
 use lanyard::wire::signed::{Domain, SIGNED_BYTES_MAX, Signed};
 use lanyard::wire::statement::{Body, Statement};
+use lanyard::wire::versions::{Spoken, VERSIONS_FRAME_BYTES_MAX, Versions};
 
 /// Longest input that is worth a place in a corpus.
 #[allow(dead_code, reason = "the fuzz targets take their bound from the command line")]
@@ -42,6 +43,7 @@ pub(crate) const DECODERS: &[(&str, Decoder)] = &[
     ("message", message),
     ("pairing", pairing),
     ("relay", relay),
+    ("versions", versions),
     ("frame", frame),
     ("announce", announce),
     ("code", code),
@@ -166,6 +168,16 @@ pub(crate) fn relay(bytes: &[u8]) {
     let Ok(message) = relay::Message::decode(bytes) else { return };
     assert_eq!(message.encode(), bytes);
     assert!(bytes.len() <= relay::RELAY_FRAME_BYTES_MAX);
+}
+
+/// The word of two ends without a common version; and the names by which versions are offered.
+pub(crate) fn versions(bytes: &[u8]) {
+    if let Some(spoken) = Spoken::read(bytes) {
+        assert_eq!(spoken.name(), bytes);
+    }
+    let Ok(versions) = Versions::decode(bytes) else { return };
+    assert_eq!(versions.encode(), bytes);
+    assert!(bytes.len() <= VERSIONS_FRAME_BYTES_MAX);
 }
 
 /// The beginning of a frame: read apart, a content is what it is when read whole.

@@ -22,7 +22,6 @@ fn a_user_installs_a_service_of_her_own_that_syncs_outlives_its_process_and_leav
             let state = anna(&lab, name, "systemctl --user is-system-running").stdout;
             if ["running\n", "degraded\n"].contains(&state.as_str()) { Ok(()) } else { Err(state) }
         });
-        let fresh = anna(&lab, name, "find ~ | sort").ok();
         assert!(anna(&lab, name, "/built/lanyard service status --user").ok().starts_with("not installed"));
         // Without the session's variable too, as under sudo or cron.
         let installed = lab.as_user(name, "anna", "cd; env -u XDG_RUNTIME_DIR /built/lanyard service install --user");
@@ -33,7 +32,6 @@ fn a_user_installs_a_service_of_her_own_that_syncs_outlives_its_process_and_leav
         assert!(status.starts_with("active (running), starts when you log in"), "{status}");
         // `Type=notify`: active means that it serves.
         anna(&lab, name, "/built/lanyard status").ok();
-        println!("{name}: {}{} lines in a fresh home", status, fresh.lines().count());
     }
 
     anna(&lab, "a", "mkdir plans; echo by anna >plans/letter; /built/lanyard share plans").ok();

@@ -15,6 +15,7 @@ use lanyard::wire::pairing::{self, Admission, Confirm, Refusal, Reply, Start};
 use lanyard::wire::relay::{self, Meeting};
 use lanyard::wire::report::{AuditLines, Doing, FolderReport, Report, ReportedAlert, Room};
 use lanyard::wire::statement::{Body, CreateFolder, Frontier, Head, Statement};
+use lanyard::wire::versions::Versions;
 
 use crate::file::{Case, case};
 use crate::statements::{key, name, node, writer};
@@ -359,6 +360,34 @@ pub(crate) fn relay_messages() -> Vec<Case> {
         refused("joined with a time", kind::RELAY_ANSWER, &[0, 1]),
         refused("a member's message", kind::PING, &[1]),
         refused("a kind that nobody gave yet", 0x0504, &[]),
+    ]
+}
+
+pub(crate) fn read_versions(_: &str, bytes: &[u8]) -> Result<String, String> {
+    Versions::decode(bytes).map(|versions| format!("{versions:?}")).map_err(|e| e.to_string())
+}
+
+pub(crate) fn versions() -> Vec<Case> {
+    const AS: &str = "versions";
+    let said = |software: &str, speaks: &[u16]| {
+        Versions { software: Text::truncated(software), speaks: List::truncated(speaks.to_vec()) }.encode()
+    };
+    let refused = |name: &str, body: &[u8]| case(AS, name, Envelope::seal(kind::VERSIONS, true, body));
+    vec![
+        case(AS, "one version", said("lanyard 0.1.0", &[1])),
+        case(AS, "several, newest first", said("lanyard 9.0.0", &[300, 2, 1])),
+        case(AS, "to a stranger", said("", &[1])),
+        case(AS, "none", said("lanyard", &[])),
+        case(AS, "nothing", []),
+        case(AS, "without its critical bit", Envelope::seal(kind::VERSIONS, false, &[0, 1, 1])),
+        case(AS, "a hello", Envelope::seal(kind::HELLO, true, &[0, 1, 1])),
+        refused("17 versions", &[&[0, 17][..], &[1; 17]].concat()),
+        refused("software of 65 bytes", &[&[65][..], &[b'x'; 65], &[1, 1]].concat()),
+        refused("software that is no UTF-8", &[1, 0xff, 1, 1]),
+        refused("a version beyond 16 bits", &[0, 1, 0x80, 0x80, 0x04]),
+        refused("a version in more bytes than it needs", &[0, 1, 0x81, 0x00]),
+        refused("a byte after it", &[0, 1, 1, 0]),
+        refused("cut short", &[0, 2, 1]),
     ]
 }
 

@@ -43,7 +43,9 @@ pub(super) async fn part(secured: Secured, protocol: Protocol, ours: &[u16], sof
         Some(said) => said.speaks.to_vec(),
         None => spoken_of(&offered, protocol),
     };
-    let software = said.map(|said| said.software.to_string()).filter(|software| !software.is_empty());
+    // It goes into sentences and logs.
+    let software = said.map(|said| said.software.chars().filter(|c| !c.is_control()).collect::<String>());
+    let software = software.filter(|software| !software.is_empty());
     Met { node: Some(peer), remote, apart: Apart { ours: ours.to_vec(), theirs, software } }
 }
 
