@@ -96,7 +96,7 @@ impl World {
         let mut note = |path, record: PathRecord| {
             let known = record.disk.and_then(|disk| disk.what.content());
             let there = self.nodes[at].disk().file(&path).cloned();
-            if known.is_some() && known != there.as_ref().map(|bytes| content(bytes).0) {
+            if !record.heads.is_empty() && known != there.as_ref().map(|bytes| content(bytes).0) {
                 missing.extend(known);
                 other.extend(there);
             }
