@@ -175,6 +175,21 @@ fn an_edit_just_before_a_removal_gets_its_name_back() {
 }
 
 #[test]
+fn what_was_taken_out_and_could_not_be_put_back_is_removed_and_kept() {
+    let (dir, plain) = folder();
+    let first = done(one(&plain, order("f", None, file(&plain, b"first"))));
+    let target = dir.path().join("f");
+    let hooked = hooked::folder(dir.path(), move |call| match call {
+        Call::Rename(from, _) if from.as_bytes() == b"f" => fs::write(&target, "local edit"),
+        Call::Rename(_, Rename::NoReplace) => Err(std::io::Error::from_raw_os_error(5)),
+        _ => Ok(()),
+    });
+    // Told as a change of this user's, it would be announced as their deletion.
+    assert_eq!(done(one(&hooked, order("f", first, Put::Remove))), None);
+    assert!(contents(&dir.path().join(".lanyard/versions")).iter().any(|c| c == b"local edit"));
+}
+
+#[test]
 fn two_edits_around_the_swap_are_both_kept_and_the_newer_has_the_name() {
     let (dir, plain) = folder();
     let first = done(one(&plain, order("f", None, file(&plain, b"first"))));

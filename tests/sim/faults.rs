@@ -6,6 +6,8 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) steps: u64,
+    /// Of healing; nothing goes wrong in them.
+    pub(crate) rounds: u64,
     pub(crate) deeds: u64,
     pub(crate) between: u64,
     pub(crate) lost: u64,

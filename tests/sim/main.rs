@@ -32,7 +32,7 @@ const SEEDS: u64 = 2_000;
 const PLANT_SEEDS: u64 = 1_000;
 
 /// So many offices have guards.
-const GUARDED_PERCENT: usize = 25;
+const GUARDED_PERCENT: usize = 8;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

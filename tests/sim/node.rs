@@ -260,7 +260,7 @@ impl Node {
         self.die();
         let time = self.index.note(NOTE_TIME).expect("memory").and_then(|note| note.try_into().ok());
         let since_ms = time.map_or(0, u64::from_be_bytes).saturating_sub(outage::UNFLUSHED_MS_MAX);
-        let until_ms = self.disk().now_ms + BOOT_MS;
+        let until_ms = self.disk().now_ms + BOOT_MS / 2;
         self.outage = Some(Outage { since_ms, until_ms });
         self.disk().power_cut()
     }

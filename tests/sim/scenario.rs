@@ -403,3 +403,80 @@ fn a_loser_that_lies_beside_outlives_a_death_between_its_removal_and_the_directo
     assert!(story.0.nodes[1].disk().is_dir(&path("a")));
     assert_eq!(story.files(), files(&[("copy of a", "loser")]));
 }
+
+#[test]
+fn a_file_deleted_since_follows_its_deletion_where_a_state_was_put_back_that_had_signed_nothing() {
+    let mut story = Story::new();
+    let state = story.0.nodes[1].backup();
+    story.save(0, "a", "text");
+    story.settle();
+    // The index knows nothing of the file that lies on its disk.
+    story.0.nodes[1].put_back(state, None);
+    story.delete(0, &path("a"));
+    story.settle();
+    assert_eq!(story.files(), []);
+}
+
+#[test]
+fn a_file_that_nobody_deleted_since_is_shared_where_a_state_was_put_back() {
+    let mut story = Story::new();
+    let state = story.0.nodes[1].backup();
+    story.save(0, "a", "text");
+    story.settle();
+    story.0.nodes[1].put_back(state, None);
+    story.save(1, "b", "made while the node was off");
+    story.settle();
+    assert_eq!(story.files(), files(&[("a", "text"), ("b", "made while the node was off")]));
+}
+
+#[test]
+fn a_save_that_a_power_cut_took_back_without_a_trace_comes_back() {
+    let mut story = Story::new();
+    story.save(0, "a", "old");
+    story.settle();
+    story.save(0, "a", "new");
+    story.settle();
+    // Written in place: the times reached the disk, the bytes did not.
+    story.0.nodes[0].disk().flush_all();
+    story.0.nodes[0].lose_power();
+    let was = story.0.nodes[0].disk().item(&path("a")).expect("there").info;
+    for inode in story.0.nodes[0].disk().inodes.values_mut().filter(|inode| inode.body == Body::File("new".into())) {
+        inode.body = Body::File("old".into());
+    }
+    assert_eq!(story.0.nodes[0].disk().item(&path("a")).expect("there").info, was);
+    story.settle();
+    assert_eq!(story.files(), files(&[("a", "new")]));
+}
+
+#[test]
+fn a_save_after_a_power_cut_and_before_the_first_look_is_an_edit_however_short() {
+    let mut story = Story::new();
+    story.save(0, "a", "a long text");
+    story.settle();
+    story.0.nodes[0].disk().flush_all();
+    story.0.nodes[0].lose_power();
+    story.save(0, "a", "short");
+    story.settle();
+    assert_eq!(story.files(), files(&[("a", "short")]));
+}
+
+#[test]
+fn a_reader_whose_machine_died_before_a_superseded_directory_was_replaced_has_changed_nothing() {
+    let mut story = Story::new();
+    story.mkdir(0, "g");
+    story.settle();
+    story.0.rules.readers.insert(story.0.nodes[1].writer.node);
+    // A file took the place of the directory, and lost against that of a third who knew nothing of either.
+    let third = story.entry_of_another("g", "winner");
+    story.delete(0, &path("g"));
+    story.save(0, "g", "loser");
+    story.0.scan_and_send(0).expect("sound");
+    story.0.deliver_all().expect("sound");
+    let now_ms = story.0.now_ms();
+    story.0.nodes[1].receive(third, &story.0.rules, now_ms, false).expect("sound");
+    // What the commit of the file leaves when the machine dies after the directory was taken away.
+    story.delete(1, &path("g"));
+    story.0.scan_and_send(1).expect("sound");
+    let record = story.0.nodes[1].index.path(&path("g")).expect("memory").expect("known");
+    assert!(!record.local_only && record.disk.is_none(), "{record:?}");
+}

@@ -687,6 +687,7 @@ impl World {
     /// One round of everything; returns whether anything happened.
     fn round(&mut self) -> Result<bool, String> {
         self.now_ms += 1000;
+        self.faults.rounds += 1;
         let before: Vec<(Vec<Frontier>, Tree, u64)> = self.nodes.iter().map(state).collect();
         let deaths = self.faults.deaths;
         for at in 0..self.nodes.len() {

@@ -61,7 +61,8 @@ fn is_taken_back(record: &PathRecord, kept: &[Head], found: &Found, own: NodeId,
         (Some(_), _) if standing.or(kept.iter().find(recent)).is_none() => false,
         (Some(_), None) => true,
         (Some(disk), Some(seen)) => {
-            let is_older = seen.info.mtime.to_ms() < until_ms;
+            // Nothing has touched it since: a time of modification can be set to what it was.
+            let is_older = seen.info.ctime.to_ms() < until_ms;
             let less = is_older && (seen.info.bytes < disk.info.bytes || seen.info.mtime <= disk.info.mtime);
             disk.what != seen.what && matches!(seen.what, What::File { .. }) && less
         }

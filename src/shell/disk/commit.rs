@@ -236,7 +236,8 @@ impl Commit<'_> {
             Work::Dir(mode) => self.dir(&job.path, &target, job.expected, mode),
             Work::Meta(mode, mtime, attached) => self.meta(&job.path, job.expected, mode, mtime, &attached),
             Work::Remove => match self.take_out(&job.path, &target, job.expected) {
-                Taken::Out => Outcome::Done { info: None },
+                // Whoever took it away, it is gone: reported as a change, it would be announced as this user's deletion.
+                Taken::Out | Taken::Ended(Outcome::LocalChange { found: None, .. }) => Outcome::Done { info: None },
                 Taken::Ended(outcome) => outcome,
             },
         }

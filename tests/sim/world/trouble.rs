@@ -12,8 +12,10 @@ use crate::disk::{Tree, bytes_of};
 use crate::node::{BOOT_MS, content};
 use crate::plant::Plant;
 
-/// The steps of an office are short: so much faster goes the time of those who ask.
-const ASKING_IS_FASTER: u64 = 50;
+/// Those who ask count steps and rounds, not the clock, which may jump by a minute between two messages: so long is a step.
+const ASKING_STEP_MS: u64 = 1_000;
+/// And a round of healing.
+const ASKING_ROUND_MS: u64 = 50_000;
 
 /// The state of a machine, and its files.
 pub(super) struct Backup {
@@ -96,7 +98,7 @@ impl World {
         let mut note = |path, record: PathRecord| {
             let known = record.disk.and_then(|disk| disk.what.content());
             let there = self.nodes[at].disk().file(&path).cloned();
-            if known.is_some() && known != there.as_ref().map(|bytes| content(bytes).0) {
+            if !record.heads.is_empty() && known != there.as_ref().map(|bytes| content(bytes).0) {
                 missing.extend(known);
                 other.extend(there);
             }
@@ -160,7 +162,8 @@ impl World {
 
     /// One node asks how far the logs reach, and goes on once it knows.
     pub(super) fn ask(&mut self, at: usize, said: Option<(NodeId, bool, &[Frontier])>) -> Result<(), String> {
-        let (now_ms, plant) = (self.now_ms * ASKING_IS_FASTER, self.setup.plant);
+        let now_ms = self.faults.steps * ASKING_STEP_MS + self.faults.rounds * ASKING_ROUND_MS;
+        let plant = self.setup.plant;
         if plant == Plant::NoHistory {
             (self.nodes[at].complete, self.nodes[at].asking) = (true, None);
         }

@@ -249,3 +249,98 @@ pub fn held(look: &dyn Look, burst: &Burst, most: usize, listed: usize) -> Resul
     }
     Ok(held)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Stretch;
+    use super::*;
+    use crate::base::{ContentId, FileInfo, FileTime, Hlc, Kind, VersionVector};
+    use crate::logic::sync::index::{MemoryIndex, OnDisk};
+    use crate::wire::batch::{Entry, Salted};
+
+    const LIMITS: Limits = Limits { limit: 2 * CHANGE, window_ms: 60_000 };
+    const OWN: NodeId = NodeId([1; 32]);
+    const LOG: Writer = Writer { node: NodeId([2; 32]), incarnation: 1 };
+
+    struct Said(Option<u64>);
+
+    impl Decisions for Said {
+        fn is_released(&self, id: EntryId) -> bool {
+            self.0.is_some_and(|last| id.seq <= last)
+        }
+        fn decided_to(&self, log: Writer) -> Option<u64> {
+            self.0.filter(|_| log == LOG)
+        }
+    }
+
+    fn path(n: u64) -> RelPath {
+        RelPath::new(format!("plan {n}")).expect("valid")
+    }
+
+    /// A file is on the disk, and another node deleted it.
+    fn deleted(index: &mut MemoryIndex, n: u64) -> Action {
+        let content = ContentId([n as u8; 32]);
+        let time = FileTime { secs: 1, nanos: 0 };
+        let info = FileInfo { kind: Kind::File, bytes: 1, mode: 0o644, mtime: time, ctime: time, inode: n };
+        let mut version = VersionVector::default();
+        version.advance(LOG, n);
+        let end = What::Tombstone { deleted: Some(content) };
+        let entry = Entry::new(path(n), end, 0, FileTime::default(), Hlc { ms: n, count: 0 }, version.clone());
+        let head = Head { id: EntryId { writer: LOG, seq: n }, salted: Salted { salt: [0; 16], entry } };
+        let what = What::File { bytes: 1, content };
+        let disk = Some(OnDisk { info, what, version: VersionVector::default(), recheck: false });
+        index.put_entry_path(head.id, &path(n)).expect("memory");
+        let record = PathRecord { heads: vec![head], disk, ..PathRecord::default() };
+        index.put_path(&path(n), &record).expect("memory");
+        index.put_need(&path(n), true).expect("memory");
+        Action { name: path(n), expected: Some(info), target: Target::Nothing, version, copy_of: None }
+    }
+
+    fn ask_all(guard: &mut Guard, index: &mut MemoryIndex, said: &Said, count: u64) -> Asked {
+        let actions: Vec<Action> = (1..=count).map(|n| deleted(index, n)).collect();
+        let named: Vec<&Action> = actions.iter().collect();
+        ask(guard, index, &Asking { own: OWN, decisions: said, becomes_random: &|_| false }, &named).expect("memory")
+    }
+
+    #[test]
+    fn what_is_held_differs_no_more_and_both_are_remembered_together() {
+        let (mut guard, mut index) = (Guard::new(LIMITS), MemoryIndex::default());
+        let asked = ask_all(&mut guard, &mut index, &Said(None), 5);
+        assert_eq!((asked.held, asked.begun), ([2, 3, 4].into(), vec![LOG.node]));
+        assert_eq!(index.needs(None, 9).expect("memory"), [path(1), path(2)]);
+        let note = index.note(&note_of(LOG.node)).expect("memory").expect("remembered");
+        let watched: Watched = postcard::from_bytes(&note).expect("as written");
+        assert_eq!(Some(&watched), guard.memory_of(LOG.node));
+        let stretch = Stretch { first: 1, last: 5, held_from: 3, held_to: 5 };
+        assert_eq!(guard.bursts().next().expect("held").1.held[&LOG], stretch);
+    }
+
+    #[test]
+    fn several_that_are_let_through_must_be_remembered_first_and_one_need_not() {
+        for (count, must) in [(1, false), (2, true)] {
+            let (mut guard, mut index) = (Guard::new(LIMITS), MemoryIndex::default());
+            assert_eq!(ask_all(&mut guard, &mut index, &Said(None), count).must_last(), must);
+        }
+    }
+
+    #[test]
+    fn what_was_released_passes_whatever_is_held() {
+        let (mut guard, mut index) = (Guard::new(LIMITS), MemoryIndex::default());
+        assert_eq!(ask_all(&mut guard, &mut index, &Said(Some(5)), 7).held, BTreeSet::new());
+    }
+
+    #[test]
+    fn a_burst_is_forgotten_once_all_of_it_differs_again() {
+        let (mut guard, mut index) = (Guard::new(LIMITS), MemoryIndex::default());
+        ask_all(&mut guard, &mut index, &Said(None), 5);
+        let said = Said(Some(5));
+        assert_eq!(decided_logs(&guard, &said), [LOG]);
+        let mut after = None;
+        for marked in [4, 5] {
+            after = let_go(&mut guard, &mut index, &said, LOG, (after, 2)).expect("memory");
+            assert_eq!(index.need_count().expect("memory"), marked);
+            assert_eq!(guard.bursts().count(), usize::from(after.is_some()));
+        }
+        assert_eq!(decided_logs(&guard, &said), []);
+    }
+}
