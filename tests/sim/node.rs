@@ -113,7 +113,7 @@ pub(crate) struct Node {
     looked_ms: u64,
 }
 
-/// A machine is up again after its power failed no sooner than this: files get other times.
+/// So long takes a node to start after its machine's power failed: what is saved later has other times.
 pub(crate) const BOOT_MS: u64 = 100;
 /// No guard.
 const OFF: Limits = Limits { limit: 0, window_ms: 0 };
@@ -260,8 +260,7 @@ impl Node {
         self.die();
         let time = self.index.note(NOTE_TIME).expect("memory").and_then(|note| note.try_into().ok());
         let since_ms = time.map_or(0, u64::from_be_bytes).saturating_sub(outage::UNFLUSHED_MS_MAX);
-        let until_ms = self.disk().now_ms + BOOT_MS / 2;
-        self.outage = Some(Outage { since_ms, until_ms });
+        self.outage = Some(Outage { since_ms, until_ms: u64::MAX });
         self.disk().power_cut()
     }
 
@@ -297,6 +296,8 @@ impl Node {
         self.hlc = HlcClock::starting_after(Hlc { ms: time.map_or(0, u64::from_be_bytes), count: 0 });
         self.linked.clear();
         if let Some(Outage { since_ms, .. }) = self.outage {
+            let until_ms = self.disk().now_ms;
+            self.outage = Some(Outage { since_ms, until_ms });
             outage::read_again(&mut self.index, self.writer.node, since_ms, (None, usize::MAX)).expect("memory");
         }
         let pulled = {

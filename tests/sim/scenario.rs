@@ -455,6 +455,8 @@ fn a_save_after_a_power_cut_and_before_the_first_look_is_an_edit_however_short()
     story.settle();
     story.0.nodes[0].disk().flush_all();
     story.0.nodes[0].lose_power();
+    story.now(0);
+    story.0.nodes[0].start();
     story.save(0, "a", "short");
     story.settle();
     assert_eq!(story.files(), files(&[("a", "short")]));

@@ -17,12 +17,12 @@ use crate::wire::batch::What;
 /// minute at the latest, with laptop mode after ten minutes.
 pub const UNFLUSHED_MS_MAX: u64 = 10 * 60 * 1000;
 
-/// When the machine went down and came up again.
+/// When the machine went down, and when this node was up again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outage {
     /// What was announced since may not have reached the disk.
     pub since_ms: u64,
-    /// When the machine was up again, by its clock. What was saved after that was saved by somebody.
+    /// When the node started after it, by the machine's clock. What was saved after that was saved by somebody.
     pub until_ms: u64,
 }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_after_the_machine_came_up_is_an_edit_however_short() {
+    fn what_was_saved_after_the_node_came_up_is_an_edit_however_short() {
         let record = announced(OWN, file(1, 100));
         assert!(back(&record, &found(Some((file(2, 1), info(1, 69))))));
         assert!(!back(&record, &found(Some((file(2, 1), info(1, 70))))));

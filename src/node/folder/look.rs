@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 use super::FolderEvent;
 use super::local::Look as Due;
 use super::unusual::{self, Met};
-use super::worker::{NOTE_TIME, TurnError, Worker, came_up_ms};
+use super::worker::{NOTE_TIME, TurnError, Worker};
 use crate::base::path::IGNORE_FILE;
 use crate::base::{FileInfo, Kind, RelPath};
 use crate::logic::sync::attributes::Attributes;
@@ -308,7 +308,7 @@ impl Worker {
         if let Some(outage) = self.outage {
             let own = self.writer.node;
             // A clock that was set back meanwhile makes files older.
-            let outage = Outage { until_ms: outage.until_ms.min(came_up_ms()), ..outage };
+            let outage = Outage { until_ms: outage.until_ms.min(clock::wall_ms()), ..outage };
             let back;
             (found, back) = self.setup.store.write(true, |index| outage::bring_back(index, found, own, outage))?;
             if back > 0 {

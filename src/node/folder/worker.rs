@@ -182,8 +182,10 @@ impl Worker {
             writer,
             complete,
             looked: false,
-            outage: outage
-                .then(|| Outage { since_ms: time.saturating_sub(outage::UNFLUSHED_MS_MAX), until_ms: came_up_ms() }),
+            outage: outage.then(|| Outage {
+                since_ms: time.saturating_sub(outage::UNFLUSHED_MS_MAX),
+                until_ms: clock::wall_ms(),
+            }),
             asking: (!begins).then(|| Asking::new(is_new)),
             forgot: false,
             recall_ms: None,
@@ -678,11 +680,6 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// When the machine started, by its clock.
-pub(super) fn came_up_ms() -> u64 {
-    clock::wall_ms().saturating_sub(clock::boottime_ms())
 }
 
 /// Marks what a selection wants beyond the one before.

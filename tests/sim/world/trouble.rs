@@ -59,6 +59,10 @@ impl World {
 
     pub(super) fn start(&mut self, at: usize) {
         self.nodes[at].set_clock(self.now_ms);
+        if self.nodes[at].outage.is_some() {
+            self.not_announced(at);
+            self.now_ms += BOOT_MS;
+        }
         self.nodes[at].start();
         // Links to it are new.
         self.nodes.iter_mut().for_each(|node| _ = node.linked.remove(&at));
@@ -80,7 +84,6 @@ impl World {
         self.nodes[at].set_clock(self.now_ms);
         let cut = self.nodes[at].lose_power();
         self.not_announced(at);
-        self.now_ms += BOOT_MS;
         self.note(|| format!("node {at} loses power: {cut:?}"));
         self.faults.power_cuts += 1;
         self.faults.forgotten += cut.forgotten;
@@ -91,7 +94,7 @@ impl World {
         }
     }
 
-    /// What was done to announced files and not noticed before the power failed may be taken for what the cut took back: what
+    /// What was done to announced files and not noticed before the power failed, or before the node was up again, may be taken for what the cut took back: what
     /// is missing comes again, what is there becomes a version.
     fn not_announced(&mut self, at: usize) {
         let (mut missing, mut other) = (BTreeSet::new(), Vec::new());
