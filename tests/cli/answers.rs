@@ -76,7 +76,10 @@ fn status() -> Status {
 fn status_has_at_least_the_shape_of_the_contract() {
     let node = answer(Response::Status(status()));
     let json = node.json(&["status"]);
-    assert_eq!(json["node"], serde_json::json!({"id": ID, "name": "front-desk", "version": "0.1.0", "listen": []}));
+    assert_eq!(
+        json["node"],
+        serde_json::json!({"id": ID, "name": "front-desk", "version": "0.1.0", "listen": [], "confined": true})
+    );
     assert_eq!(json["mesh"]["name"], "front-desk");
     assert!(json["page"].is_null());
     assert_eq!(
@@ -117,6 +120,7 @@ fn status_reads_as_a_page() {
   mesh         'front-desk', this machine is an admin
   page         none
   coordinator  workshop
+  reaches      its folders and its own directories only
 
 PEER      STATE      ADDRESS
 workshop  connected  10.0.0.2:47474
