@@ -483,11 +483,14 @@ async fn search(shared: &Shared, number: u16) -> Result<Vec<SocketAddr>, Failure
     let until = clock::wall_ms() + SEARCH_MS;
     let matching = || -> Vec<Vec<SocketAddr>> {
         let found = lock(&shared.invitations.found);
-        found
-            .values()
-            .filter(|(one, addrs)| one.number == number && !addrs.is_empty())
-            .map(|(_, a)| a.clone())
-            .collect()
+        let mut nodes: Vec<Vec<SocketAddr>> = Vec::new();
+        for (_, addrs) in found.values().filter(|(one, addrs)| one.number == number && !addrs.is_empty()) {
+            // A node that has just started anew has another name, and its one before is still known.
+            if !nodes.iter().flatten().any(|addr| addrs.contains(addr)) {
+                nodes.push(addrs.clone());
+            }
+        }
+        nodes
     };
     while matching().is_empty() {
         if clock::wall_ms() > until {
