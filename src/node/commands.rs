@@ -8,8 +8,8 @@ use super::folder::FolderHandle;
 use super::mesh::MeshError;
 use super::record::Place;
 use super::{
-    Shared, archive, audit, conflicts, doctor, election, guard, late, lock, office, pairing, past, receiving, restore,
-    rules, running, sharing, verify,
+    Shared, archive, audit, conflicts, doctor, election, guard, late, lock, office, outside, pairing, past, receiving,
+    restore, rules, running, sharing, verify,
 };
 use crate::base::{FolderId, Level, NodeId, RelPath, Role, StatementId};
 use crate::logic::policy::{PlanRefused, Policy, plan_leave};
@@ -28,6 +28,9 @@ const NOTICE_PATHS_MAX: usize = 50;
 
 /// Answers one request.
 pub(super) async fn handle(shared: &Arc<Shared>, request: Request) -> Result<Response, Failure> {
+    if request.route().0 != "GET" && !matches!(request, Request::Shutdown) {
+        outside::rejoined(shared).await;
+    }
     if signs(&request) {
         shared.mesh.settle().await;
     }

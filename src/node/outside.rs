@@ -16,6 +16,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use tracing::{info, warn};
@@ -28,7 +29,7 @@ use super::places::real;
 use super::record::Record;
 use super::running::{self, Event};
 use super::{Shared, reasons};
-use crate::base::FolderId;
+use crate::base::{FolderId, NodeId};
 use crate::shell::confine::{self, Unconfined};
 use crate::shell::disk::{Folder, MarkerError};
 use crate::shell::{clock, rt};
@@ -36,6 +37,10 @@ use crate::wire::api::{Failure, FailureKind};
 
 /// Questions that wait for the thread outside.
 const ASKS_MAX: usize = 16;
+/// How long those that were connected to the run before are awaited. A guess: links are back within a second.
+const REJOIN_MS_MAX: u64 = 5_000;
+/// How often it is looked for them.
+const REJOIN_LOOK_MS: u64 = 10;
 /// A folder that was put back is taken when nothing in it has changed for so long: one that is still being copied would
 /// be taken for one in which the rest was deleted. A guess: a copy that rests longer has ended.
 const SETTLED_MS: i64 = 20_000;
@@ -48,7 +53,8 @@ pub(super) enum End {
     /// It was told to.
     Stopped,
     /// To be started anew. `began`: its start had been told to who started it.
-    Anew { began: bool, invitations: Vec<Handed> },
+    /// `peers` were connected.
+    Anew { began: bool, invitations: Vec<Handed>, peers: Vec<NodeId> },
 }
 
 /// What the node asks of the thread outside.
@@ -90,6 +96,9 @@ pub(super) struct Outside {
     made: Vec<PathBuf>,
     /// This run follows another one of the same start.
     pub(super) goes_on: bool,
+    /// Who was connected to the run before, and is to be again before anything is done; until when that is awaited.
+    peers: Vec<NodeId>,
+    rejoin_until_ms: u64,
     /// Open invitations of the run before.
     pub(super) invitations: Vec<Handed>,
 }
@@ -131,6 +140,8 @@ pub fn run(options: Options) -> Result<(), Failure> {
             more: came.open(),
             made: came.made(),
             goes_on: came.began,
+            peers: came.peers.iter().filter_map(|peer| NodeId::from_hex(peer)).collect(),
+            rejoin_until_ms: clock::boottime_ms() + REJOIN_MS_MAX,
             invitations: came.invitations,
         };
         rt::block_on(running::start(options, outside))
@@ -139,8 +150,9 @@ pub fn run(options: Options) -> Result<(), Failure> {
     answer(&asked, &mut next, &config);
     match inside.join() {
         Ok(Ok(End::Stopped)) => Ok(()),
-        Ok(Ok(End::Anew { began, invitations })) => {
+        Ok(Ok(End::Anew { began, invitations, peers })) => {
             (next.began, next.invitations) = (began, invitations);
+            next.peers = peers.into_iter().map(|peer| peer.to_hex()).collect();
             let error = confine::start_anew(handover::VARIABLE, &next.to_text());
             Err(Failure::failed("the node has ended to start anew, and cannot").because(&error).hint("start it again"))
         }
@@ -309,6 +321,27 @@ pub(super) fn open_all(shared: &Arc<Shared>, path: &Path) -> Result<io::Result<(
 pub(super) fn asked_again(path: &Path) -> Failure {
     Failure::new(FailureKind::Anew, format!("the node starts anew to open {}", path.display()))
         .hint("ask once more in a moment: this command does so by itself")
+}
+
+/// Waits until those that were connected when the run before ended are so again, and folders know what they have: what a
+/// command does then is what it would have done without a new start.
+pub(super) async fn rejoined(shared: &Arc<Shared>) {
+    let outside = &shared.outside;
+    let left = || Duration::from_millis(outside.rejoin_until_ms.saturating_sub(clock::boottime_ms()));
+    let peers: Vec<NodeId> = outside.peers.iter().copied().filter(|peer| shared.mesh.is_member(*peer)).collect();
+    if peers.is_empty() || left().is_zero() {
+        return;
+    }
+    let connected = async {
+        while peers.iter().any(|peer| shared.way_to(*peer).is_none()) {
+            rt::sleep(Duration::from_millis(REJOIN_LOOK_MS)).await;
+        }
+        for folder in shared.folders().into_values() {
+            folder.wait().await;
+        }
+    };
+    // One that is not back is away, as it might be at any time.
+    let _late = rt::timeout(left(), connected).await;
 }
 
 /// Ends this run of the node, for the next.

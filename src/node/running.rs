@@ -298,13 +298,18 @@ pub(super) async fn start(options: Options, outside: Outside) -> Result<End, Fai
         }
     }
     let anew = looping.await;
+    let peers = super::lock(&shared.connected).keys().copied().collect();
     let invitations = if anew { shared.invitations.hand_over() } else { Vec::new() };
     // Who still waits for an answer is told.
     calling.close();
     bus.close();
     let _ = rt::timeout(Duration::from_secs(1), serving).await;
     // A signal that came meanwhile is for this process, too.
-    Ok(if anew && !told_to_end.load(Ordering::Relaxed) { End::Anew { began, invitations } } else { End::Stopped })
+    Ok(if anew && !told_to_end.load(Ordering::Relaxed) {
+        End::Anew { began, invitations, peers }
+    } else {
+        End::Stopped
+    })
 }
 
 /// Shares what the command line named, and says what runs.

@@ -1,6 +1,8 @@
 //! A probe in the service's own sandbox: what it must not do fails there, and would work outside.
 
-use crate::boxes::Lab;
+use std::time::Duration;
+
+use crate::boxes::{Lab, eventually, skipped};
 
 /// Each line: a name, and a command that must fail inside and must succeed outside, as the service's user.
 const FORBIDDEN: [(&str, &str); 8] = [
@@ -33,8 +35,30 @@ fn the_sandbox_denies_what_the_service_does_not_need() {
         assert_eq!(outside.code, 0, "outside: {what}: {outside:?}");
         assert!(!probe(script), "the sandbox permits: {what}");
     }
+    closes_to_itself_what_is_not_shared(&lab);
     // Without the right to it this fails everywhere, but for different reasons: 1 is EPERM, 97 EAFNOSUPPORT.
     let packets = "perl -e 'socket(S, 17, 3, 0); exit($!{EAFNOSUPPORT} ? 0 : 1)'";
     assert_eq!(lab.as_user("a", "lanyard", packets).code, 1);
     assert!(probe(packets), "the sandbox permits packet sockets");
+}
+
+/// Another of the service's own directories is opened by one command, and systemd sees the same process.
+fn closes_to_itself_what_is_not_shared(lab: &Lab) {
+    lab.sh("a", "systemctl restart lanyard").ok();
+    if !lab.sh("a", "lanyard status --json").ok().contains("\"confined\":true") {
+        return skipped("this kernel has no Landlock that permits renames");
+    }
+    let main = || lab.sh("a", "systemctl show -P MainPID -P NRestarts -P ActiveState lanyard").ok();
+    let before = main();
+    lab.sh(
+        "a",
+        "install -d -o lanyard -g lanyard -m 2770 /var/lib/lanyard/other; lanyard share /var/lib/lanyard/other",
+    )
+    .ok();
+    eventually("the service serves again", Duration::from_secs(30), || {
+        if main() == before { Ok(()) } else { Err(format!("{before} {}", main())) }
+    });
+    assert!(lab.sh("a", "lanyard folders").ok().contains("/var/lib/lanyard/other"));
+    let log = lab.sh("a", "journalctl -u lanyard -o cat --no-pager").ok();
+    assert!(log.contains("runs again"), "{log}");
 }

@@ -29,6 +29,8 @@ pub(super) struct Handover {
     pub(super) began: bool,
     /// Open invitations: here as in the node's memory, and nowhere else, so that each is used once.
     pub(super) invitations: Vec<Handed>,
+    /// Who was connected, by id in hexadecimal.
+    pub(super) peers: Vec<String>,
     open: Vec<PathText>,
     made: Vec<PathText>,
     returns: Vec<Return>,
@@ -130,7 +132,7 @@ mod tests {
         let path = |n: usize| PathBuf::from(format!("/{n}{}", "\u{7}x".repeat(2_000)));
         assert!((0..100).any(|n| !handover.add(&path(n), true)), "it is full at some time");
         assert!(!handover.open().is_empty());
-        (0..100).for_each(|n| drop(handover.may_return(&path(n), 0)));
+        assert_eq!((0..100).filter(|n| handover.may_return(&path(*n), 0)).count(), RETURNS_MAX);
         let text = handover.to_text();
         assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
         let after: Handover = serde_json::from_str(&text).expect("as written");
