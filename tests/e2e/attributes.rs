@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use rustix::fs::XattrFlags;
@@ -128,7 +128,7 @@ fn attributes_travel_between_those_who_opted_in_and_survive_those_who_did_not() 
     set(&file_a, "user.tag", b"green");
     fs::write(at_a.join("fixed"), "fixed").expect("a file");
     set(&at_a.join("fixed"), "user.tag", b"1");
-    let read_only = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o444));
+    let read_only = fs::Permissions::from_mode(0o444);
     fs::set_permissions(at_a.join("fixed"), read_only).expect("a mode");
     b.up(&[]);
     eventually("what changed meanwhile", CONVERGE_MAX, || has(&file_b, "user.tag", Some(b"green")));

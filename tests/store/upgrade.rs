@@ -195,7 +195,7 @@ impl SmallDisk {
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(dir.path());
         let done = mount.stderr(Stdio::null()).status();
         if !done.is_ok_and(|status| status.success()) {
-            writeln!(std::io::stderr(), "SKIPPED: an upgrade on a full disk needs the right to mount").unwrap();
+            writeln!(std::io::stderr(), "SKIPPED: an upgrade on a full disk needs the right to mount").expect("stderr");
             return None;
         }
         Some(Self(dir))
@@ -228,7 +228,7 @@ const TIMES_MAX: u32 = 400;
 #[test]
 fn a_program_killed_at_any_call_of_an_upgrade_loses_nothing() {
     if !Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        writeln!(std::io::stderr(), "SKIPPED: killing an upgrade at its every call needs strace").unwrap();
+        writeln!(std::io::stderr(), "SKIPPED: killing an upgrade at its every call needs strace").expect("stderr");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

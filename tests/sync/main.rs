@@ -1,5 +1,7 @@
 //! Properties of the replication core and its formats: merging is a set, views are derived, packing loses nothing.
 
+mod attributes;
+
 use lanyard::base::{
     ContentId, FileTime, FolderId, Hlc, MeshId, NodeId, PassId, RelPath, VersionVector, Writer, path::NAME_BYTES_MAX,
 };

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::index::{EntryId, Head, Index, Look, OnDisk, PathRecord, Result};
+use super::index::{EntryId, Head, Index, OnDisk, PathRecord, Result};
 use super::reconcile;
 use super::replica::Seen;
 use crate::base::{FileInfo, NodeId, RelPath, VersionVector, Writer};
@@ -139,9 +139,36 @@ pub fn of_heads<'a>(heads: impl Iterator<Item = &'a Head>) -> Said {
     Said { xattrs: xattrs.unwrap_or_default(), owner: said.into_iter().find_map(|said| said.owner) }
 }
 
-/// What the versions that an edit has seen say.
-fn carried(record: &PathRecord, base: &VersionVector) -> Said {
-    of_heads(record.heads.iter().filter(|head| is_file(head.what()) && base.covers(head.version())))
+/// What is known of a file's version before an edit.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Before {
+    /// What it says.
+    said: Said,
+    /// Whether this node wrote it.
+    own: bool,
+}
+
+/// What the version says that an edit has seen: that on the disk, else those that `base` covers. What the others have put in
+/// its place may be here already, and not on the disk.
+pub(super) fn before(
+    index: &dyn Index,
+    path: &RelPath,
+    record: &PathRecord,
+    base: &VersionVector,
+    node: NodeId,
+) -> Result<Before> {
+    let base = record.disk.as_ref().filter(|disk| is_file(&disk.what)).map_or(base, |disk| &disk.version);
+    let is_seen = |head: &&Head| is_file(head.what()) && base.covers(head.version());
+    let newest =
+        |heads: &[Head]| heads.iter().filter(is_seen).max_by_key(|head| (head.salted.entry.time, head.id)).cloned();
+    if let Some(head) = newest(&record.heads) {
+        return Ok(Before { said: of_heads(record.heads.iter().filter(is_seen)), own: head.id.writer.node == node });
+    }
+    let kept = newest(&index.kept(path)?);
+    Ok(kept.map_or_else(Before::default, |head| Before {
+        said: Said::of(&head.salted.entry),
+        own: head.id.writer.node == node,
+    }))
 }
 
 fn is_file(what: &What) -> bool {
@@ -203,30 +230,20 @@ fn patched(before: &Xattrs, known: &Xattrs, seen: &Xattrs) -> Xattrs {
     sound(&List::truncated(result.into_values().cloned().collect()))
 }
 
-/// What the version that `draft` becomes says. `base` is what its author had seen.
-pub(super) fn of_edit(record: &PathRecord, base: &VersionVector, seen: &Attributes, own: NodeId) -> Said {
-    let before = carried(record, base);
+/// What the version says that an edit becomes.
+pub(super) fn of_edit(record: &PathRecord, before: &Before, seen: &Attributes) -> Said {
     let disk = record.disk.as_ref().filter(|disk| is_file(&disk.what));
-    let own = disk.is_some_and(|disk| is_written_by(record, &disk.version, own));
-    announced(before, Change { known: disk.map(|disk| &disk.attributes), seen, own })
-}
-
-/// Whether the newest version that has been seen is of this node.
-fn is_written_by(record: &PathRecord, version: &VersionVector, node: NodeId) -> bool {
-    let seen = record.heads.iter().filter(|head| is_file(head.what()) && version.covers(head.version()));
-    seen.max_by_key(|head| (head.salted.entry.time, head.id)).is_some_and(|head| head.id.writer.node == node)
+    let known = disk.map(|disk| &disk.attributes);
+    announced(before.said.clone(), Change { known, seen, own: before.own })
 }
 
 /// Whether what is seen of a file is no edit: as it was known, seen for the first time and said by its version, or halfway
 /// to a version that is being put.
-pub(super) fn is_same(record: &PathRecord, known: &OnDisk, seen: &Attributes, own: NodeId) -> bool {
-    if !seen.any() {
-        return true;
-    }
-    let before = carried(record, &known.version);
-    let own = is_written_by(record, &known.version, own);
-    let after = announced(before.clone(), Change { known: Some(&known.attributes), seen, own });
-    after == before || record.heads.iter().any(|head| is_halfway(known, seen, head))
+pub(super) fn is_same(record: &PathRecord, known: &OnDisk, seen: &Attributes, before: &Before) -> bool {
+    let change = Change { known: Some(&known.attributes), seen, own: before.own };
+    !seen.any()
+        || announced(before.said.clone(), change) == before.said
+        || record.heads.iter().any(|head| is_halfway(known, seen, head))
 }
 
 /// Each attribute is as it was known or as a version says that is not on the disk yet.
@@ -255,11 +272,11 @@ fn is_halfway(known: &OnDisk, seen: &Attributes, head: &Head) -> bool {
 }
 
 /// Whether a file on the disk may be this version, as far as attributes go: else its user changed or brought some.
-pub(super) fn may_be(record: &PathRecord, seen: &Seen, entry: &Entry, own: NodeId) -> bool {
+pub(super) fn may_be(record: &PathRecord, seen: &Seen, entry: &Entry, before: &Before) -> bool {
     let said = Said::of(entry);
     match record.disk.as_ref().filter(|disk| disk.what == seen.what) {
-        Some(known) if is_same(record, known, &seen.attributes, own) => true,
-        Some(known) => of_edit(record, &known.version, &seen.attributes, own) == said,
+        Some(known) if is_same(record, known, &seen.attributes, before) => true,
+        Some(_) => of_edit(record, before, &seen.attributes) == said,
         None => seen.attributes.xattrs.as_ref().is_none_or(|seen| seen.is_empty()) || !said.xattrs.is_empty(),
     }
 }
@@ -278,12 +295,13 @@ fn content_since(record: &PathRecord, what: &What, seen: &Seen, own: Writer) -> 
     let disk = record.disk.as_ref().filter(|disk| disk.what == *what && !record.local_only && seen.attributes.any())?;
     // With another mode or time it is a version of its own.
     let exact = (disk.info.mode, disk.info.mtime) == (seen.info.mode, seen.info.mtime);
-    let before = |head: &&Head| head.what() == what && disk.version.covers(head.version());
-    if !exact || !record.heads.iter().any(|head| before(&head)) {
+    // A content of which no version is known is nobody's but its user's.
+    if !exact || disk.version == VersionVector::default() {
         return None;
     }
     let last = disk.version.seen(own);
-    let again = record.heads.iter().filter(before).find(|head| head.id == EntryId { writer: own, seq: last });
+    let is_last = |head: &&Head| head.id == EntryId { writer: own, seq: last } && head.what() == what;
+    let again = record.heads.iter().find(is_last);
     Some(again.and_then(|head| only_attributes_since(&head.salted.entry)).unwrap_or(last))
 }
 
@@ -294,7 +312,7 @@ pub(super) fn only_attributes_since(entry: &Entry) -> Option<u64> {
 }
 
 /// What a file says that was renamed by a machine that may not look: it is the same file on the disk.
-pub(super) fn of_renamed(index: &dyn Look, path: &RelPath, seen: &Seen) -> Result<Option<Said>> {
+pub(super) fn of_renamed(index: &dyn Index, path: &RelPath, seen: &Seen) -> Result<Option<Said>> {
     let Some(content) = seen.what.content() else { return Ok(None) };
     let is_moved = |info: &FileInfo| info.inode == seen.info.inode && info.mtime == seen.info.mtime;
     for place in index.places_of(content, PLACES_MAX)? {
@@ -302,9 +320,9 @@ pub(super) fn of_renamed(index: &dyn Look, path: &RelPath, seen: &Seen) -> Resul
         let Some(disk) = record.disk.as_ref().filter(|disk| disk.what == seen.what && is_moved(&disk.info)) else {
             continue;
         };
-        let before = carried(&record, &disk.version);
+        let before = before(index, &place, &record, &disk.version, NodeId([0; 32]))?;
         let change = Change { known: Some(&disk.attributes), seen: &seen.attributes, own: false };
-        return Ok(Some(announced(before, change)));
+        return Ok(Some(announced(before.said, change)));
     }
     Ok(None)
 }

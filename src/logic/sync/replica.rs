@@ -153,7 +153,7 @@ pub fn author(
         match kept {
             Kept::Nothing => {}
             Kept::Again(before) => renew_copies(index, &path, before, EntryId { writer: author.writer, seq: number })?,
-            Kept::Beside(beside) => drafts.push_front(beside),
+            Kept::Beside(beside) => drafts.push_front(*beside),
         }
         bytes += codec::encode(&salted.entry).len();
         entries.push(salted);
@@ -196,7 +196,7 @@ enum Kept {
     /// The entry is this version anew.
     Again(EntryId),
     /// It becomes a file beside.
-    Beside(Draft),
+    Beside(Box<Draft>),
 }
 
 /// An own number stands for all smaller ones, so an entry ends every earlier own version of its path, also one that
@@ -229,7 +229,7 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
     let Some(copy) = reconcile::copy_name(&*index, &draft.path, head)? else { return Ok(Kept::Nothing) };
     record.copies.retain(|name| *name != copy);
     index.put_path(&draft.path, &record)?;
-    Ok(Kept::Beside(Draft {
+    Ok(Kept::Beside(Box::new(Draft {
         path: copy,
         what: entry.what.clone(),
         mode: entry.mode,
@@ -238,7 +238,7 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
         base: VersionVector::default(),
         says: Some(Said::of(entry)),
         disk: After::AsBefore,
-    }))
+    })))
 }
 
 /// The copies of a version that was signed again are copies of the new one.
@@ -289,8 +289,8 @@ fn write(
     let mut record = index.path(&draft.path)?.unwrap_or_default();
     let says = match (&draft.what, &draft.disk) {
         (What::File { .. }, After::Shows(seen)) => {
-            let of_edit = || attributes::of_edit(&record, &draft.base, &seen.attributes, author.writer.node);
-            let says = draft.says.unwrap_or_else(of_edit);
+            let before = attributes::before(&*index, &draft.path, &record, &draft.base, author.writer.node)?;
+            let says = draft.says.unwrap_or_else(|| attributes::of_edit(&record, &before, &seen.attributes));
             let xattrs = attributes::listed(&record, &draft.what, &says.xattrs, seen, author.writer);
             Said { xattrs, ..says }
         }
@@ -342,12 +342,13 @@ fn absorb(
     let mut record = index.path(&path)?.unwrap_or_default();
     let known = record.disk.clone();
     let own = author.writer.node;
+    let before = attributes::before(&*index, &path, &record, &VersionVector::default(), own)?;
     let may = author.rules.permits(own, &path, Level::Write);
     let (known, seen) = match (known, seen) {
         (None, None) => return Ok(()),
         (Some(known), Some(seen))
             if is_same(&known, &seen)
-                && attributes::is_same(&record, &known, &seen.attributes, own)
+                && attributes::is_same(&record, &known, &seen.attributes, &before)
                 && !(record.local_only && may) =>
         {
             let attributes = seen.attributes.over(known.attributes.clone());
@@ -492,10 +493,11 @@ fn adopt(
     let below = seen.what == What::Dir && reconcile::lives_below(&*index, path)?;
     // Where the content is as before, mode and time must be the version's too: else a user changed them.
     let was_here = record.disk.as_ref().is_some_and(|disk| disk.what == seen.what);
+    let before = attributes::before(&*index, path, record, &VersionVector::default(), author.writer.node)?;
     let is_new = |entry: &Entry| {
         let timed = entry.what != What::Dir;
         let exact = (entry.mode == seen.info.mode) && (!timed || entry.mtime == seen.info.mtime);
-        let ours = attributes::may_be(record, seen, entry, author.writer.node);
+        let ours = attributes::may_be(record, seen, entry, &before);
         entry.what == seen.what && (!was_here || exact) && ours
     };
     let version = match conflict::view(record, below).main {
@@ -536,10 +538,11 @@ fn outdated(
         Some(known) => precedes(&known.version, old.version()),
         None => !kept.iter().any(|head| own(head) && head.version().covers(old.version())),
     };
+    let before = attributes::before(&*index, path, record, &VersionVector::default(), author.writer.node)?;
     let is_there = |entry: &Entry| {
         let exact = entry.mode == seen.info.mode || seen.info.kind == Kind::Symlink;
         let timed = entry.what == What::Dir || entry.mtime == seen.info.mtime;
-        entry.what == seen.what && exact && timed && attributes::may_be(record, seen, entry, author.writer.node)
+        entry.what == seen.what && exact && timed && attributes::may_be(record, seen, entry, &before)
     };
     let placed = kept.iter().find(|old| is_there(&old.salted.entry) && is_new(old));
     let Some(version) = placed.map(|old| old.version().clone()) else { return Ok(false) };
@@ -573,7 +576,8 @@ fn is_last(index: &dyn Index, path: &RelPath, record: &PathRecord, seen: &Seen) 
 
 /// Whether a version that counts lies beside its name; `None`: there is none.
 fn lies_beside(index: &dyn Index, path: &RelPath, record: &PathRecord, what: &What) -> Result<Option<bool>> {
-    let Some(head) = record.heads.iter().find(|head| head.what() == what) else { return Ok(None) };
+    let shows = |head: &&Head| head.what() == what && !conflict::is_passed_over(record, head);
+    let Some(head) = record.heads.iter().find(shows) else { return Ok(None) };
     let Some(copy) = reconcile::copy_name(index, path, head)? else { return Ok(None) };
     let beside = index.path(&copy)?.and_then(|copy| copy.disk);
     Ok(Some(beside.is_some_and(|beside| beside.what == *what)))

@@ -47,15 +47,15 @@ impl Attached {
 /// What a file of the folder has; `None` for attributes where the file system has none.
 pub fn read(folder: &Folder, path: &RelPath) -> io::Result<(Option<Raw>, (u32, u32))> {
     let file = folder.disk.open(&Place::shared(path), Open::Attributes)?;
-    let raw = match file.attributes() {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
-        result => Some(result?),
-    };
+    let raw = if folder.disk.has_attributes() { Some(file.attributes()?) } else { None };
     Ok((raw, file.owner()?))
 }
 
 /// What there is now at a place; nothing where it cannot be told.
 pub(super) fn now(folder: &Folder, place: &Place) -> Raw {
+    if !folder.disk.has_attributes() {
+        return Raw::new();
+    }
     let file = folder.disk.open(place, Open::Attributes);
     file.and_then(|file| file.attributes()).unwrap_or_default()
 }

@@ -157,6 +157,11 @@ pub trait Disk: Send + Sync {
     /// Removes a name; a directory (`dir`) must be empty.
     fn remove(&self, at: &Place, dir: bool) -> io::Result<()>;
 
+    /// Whether files can have extended attributes here. It is known, and takes no call.
+    fn has_attributes(&self) -> bool {
+        false
+    }
+
     /// Makes everything written to this file system durable.
     fn flush_all(&self) -> io::Result<()>;
 }

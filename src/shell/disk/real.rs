@@ -44,6 +44,8 @@ const KEPT_BITS: u32 = 0o3000;
 pub struct RealDisk {
     root: OwnedFd,
     device: (u32, u32),
+    /// See `Disk::has_attributes`.
+    has_attributes: bool,
     lacks_openat2: AtomicBool,
     lacks_rename_flags: AtomicBool,
 }
@@ -68,9 +70,12 @@ impl RealDisk {
     pub fn open(path: &Path) -> io::Result<Self> {
         let root = fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Bits::empty())?;
         let stat = stat_fd(root.as_fd())?;
+        let mut value = [0; 8];
+        let asked = fs::fgetxattr(&root, "user.lanyard", &mut value[..]);
         Ok(Self {
             root,
             device: (stat.stx_dev_major, stat.stx_dev_minor),
+            has_attributes: !matches!(asked, Err(Errno::OPNOTSUPP)),
             lacks_openat2: AtomicBool::new(false),
             lacks_rename_flags: AtomicBool::new(false),
         })
@@ -261,6 +266,10 @@ impl Disk for RealDisk {
         Ok(fs::unlinkat(&parent, name, if dir { AtFlags::REMOVEDIR } else { AtFlags::empty() })?)
     }
 
+    fn has_attributes(&self) -> bool {
+        self.has_attributes
+    }
+
     fn flush_all(&self) -> io::Result<()> {
         Ok(fs::syncfs(&self.root)?)
     }
@@ -377,10 +386,11 @@ impl DiskFile for RealFile {
     }
 
     fn set_attribute(&self, name: &[u8], value: Option<&[u8]>) -> io::Result<()> {
-        Ok(match value {
-            Some(value) => fs::fsetxattr(&self.fd, name, value, XattrFlags::empty())?,
-            None => fs::fremovexattr(&self.fd, name)?,
-        })
+        let done = match value {
+            Some(value) => fs::fsetxattr(&self.fd, name, value, XattrFlags::empty()),
+            None => fs::fremovexattr(&self.fd, name),
+        };
+        Ok(done?)
     }
 
     fn owner(&self) -> io::Result<(u32, u32)> {

@@ -87,13 +87,19 @@ impl Staged {
     pub(super) fn dress(&mut self, attached: &Attached, now: Raw) {
         // Only one that is resumed may have some from before.
         let is_bare = attached.is_empty() && now.is_empty() && !self.resumable;
-        if !is_bare && let Ok(file) = self.disk.open(&self.place, Open::Attributes) {
+        if !is_bare
+            && self.disk.has_attributes()
+            && let Ok(file) = self.disk.open(&self.place, Open::Attributes)
+        {
             self.durable &= !attributes::dress(&*file, attached, now);
         }
     }
 
     /// Gives it to user and group, as far as this node may, after mode and time: then it may be somebody else's.
     pub(super) fn give(&mut self, attached: &Attached) {
+        if attached.user.is_none() && attached.group.is_none() {
+            return;
+        }
         let given = || -> io::Result<Option<FileInfo>> {
             let file = self.disk.open(&self.place, Open::Attributes)?;
             if attributes::give(&*file, attached) { info_of(&*file).map(Some) } else { Ok(None) }

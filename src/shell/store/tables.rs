@@ -20,7 +20,7 @@ type Row<'a> = (AccessGuard<'a, Bytes>, AccessGuard<'a, Bytes>);
 type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<Walk>;
 type Definition = TableDefinition<'static, Bytes, Bytes>;
 
-/// Version of the tables and their values. See `super::upgrade` for what a change of it needs.
+/// Version of the tables and their values. See `super::upgrade` for what a change of it needs; `HOME_FORMAT` grows with it.
 pub(super) const SCHEMA: u32 = 2;
 /// Key in `meta`: `SCHEMA`, 4 bytes. Every later version keeps this table and key, so that an older program can tell.
 pub(super) const SCHEMA_KEY: &[u8] = b"schema";

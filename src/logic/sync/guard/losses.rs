@@ -255,7 +255,8 @@ mod tests {
     use super::super::Stretch;
     use super::*;
     use crate::base::{ContentId, FileInfo, FileTime, Hlc, Kind, VersionVector};
-    use crate::logic::sync::index::{MemoryIndex, OnDisk};
+    use crate::logic::sync::index::MemoryIndex;
+    use crate::logic::sync::replica::Seen;
     use crate::wire::batch::{Entry, Salted};
 
     const LIMITS: Limits = Limits { limit: 2 * CHANGE, window_ms: 60_000 };
@@ -288,12 +289,19 @@ mod tests {
         let entry = Entry::new(path(n), end, 0, FileTime::default(), Hlc { ms: n, count: 0 }, version.clone());
         let head = Head { id: EntryId { writer: LOG, seq: n }, salted: Salted { salt: [0; 16], entry } };
         let what = What::File { bytes: 1, content };
-        let disk = Some(OnDisk { info, what, version: VersionVector::default(), recheck: false });
+        let disk = Some(Seen::new(info, what).of_version(VersionVector::default()));
         index.put_entry_path(head.id, &path(n)).expect("memory");
         let record = PathRecord { heads: vec![head], disk, ..PathRecord::default() };
         index.put_path(&path(n), &record).expect("memory");
         index.put_need(&path(n), true).expect("memory");
-        Action { name: path(n), expected: Some(info), target: Target::Nothing, version, copy_of: None }
+        Action {
+            name: path(n),
+            expected: Some(info),
+            target: Target::Nothing,
+            version,
+            copy_of: None,
+            said: Default::default(),
+        }
     }
 
     fn ask_all(guard: &mut Guard, index: &mut MemoryIndex, said: &Said, count: u64) -> Asked {
