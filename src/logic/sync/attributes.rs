@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::conflict;
 use super::index::{EntryId, Head, Index, OnDisk, PathRecord, Result};
 use super::reconcile;
 use super::replica::Seen;
@@ -130,13 +131,20 @@ pub fn bounded(mut found: Vec<(Vec<u8>, Vec<u8>)>) -> (Xattrs, usize) {
     (List::truncated(taken), left_out)
 }
 
-/// What several versions of one content say together: of each the newest that says anything.
+/// What several versions of one content say together: of each the newest that changed it and nothing else, or else the
+/// newest that says anything. So an edit that only passed on what it had seen drops nothing.
 pub fn of_heads<'a>(heads: impl Iterator<Item = &'a Head>) -> Said {
     let mut newest: Vec<&Head> = heads.collect();
     newest.sort_by_key(|head| std::cmp::Reverse((head.salted.entry.time, head.id)));
-    let said: Vec<Said> = newest.into_iter().map(|head| Said::of(&head.salted.entry)).collect();
-    let xattrs = said.iter().map(|said| &said.xattrs).find(|xattrs| !xattrs.is_empty()).cloned();
-    Said { xattrs: xattrs.unwrap_or_default(), owner: said.into_iter().find_map(|said| said.owner) }
+    let said: Vec<(Said, Option<Mark>)> =
+        newest.iter().map(|head| (Said::of(&head.salted.entry), mark_of(&head.salted.entry))).collect();
+    let by_mark = |changed: fn(&Mark) -> bool| said.iter().find(|(_, mark)| mark.as_ref().is_some_and(changed));
+    let xattrs = by_mark(|mark| mark.xattrs).or_else(|| said.iter().find(|(said, _)| !said.xattrs.is_empty()));
+    let owner = by_mark(|mark| mark.owner).or_else(|| said.iter().find(|(said, _)| said.owner.is_some()));
+    Said {
+        xattrs: xattrs.map(|(said, _)| said.xattrs.clone()).unwrap_or_default(),
+        owner: owner.and_then(|(said, _)| said.owner.clone()),
+    }
 }
 
 /// What is known of a file's version before an edit.
@@ -276,22 +284,54 @@ pub(super) fn may_be(record: &PathRecord, seen: &Seen, entry: &Entry, before: &B
     let said = Said::of(entry);
     match record.disk.as_ref().filter(|disk| disk.what == seen.what) {
         Some(known) if is_same(record, known, &seen.attributes, before) => true,
-        Some(_) => of_edit(record, before, &seen.attributes) == said,
+        Some(known) => !known.version.covers(&entry.version) && of_edit(record, before, &seen.attributes) == said,
         None => seen.attributes.xattrs.as_ref().is_none_or(|seen| seen.is_empty()) || !said.xattrs.is_empty(),
     }
 }
 
-/// What the entry of an edit lists. Who changed only attributes adds since which number of the own log the content is as it
-/// was: so it is told apart from a content that another has edited meanwhile (`conflict::is_passed_over`).
-pub(super) fn listed(record: &PathRecord, what: &What, says: &Xattrs, seen: &Seen, own: Writer) -> Xattrs {
-    let since = content_since(record, what, seen, own).filter(|_| says.len() < XATTRS_MAX);
-    let Some(since) = since.and_then(|since| Bytes::new(since.to_be_bytes().to_vec())) else { return says.clone() };
-    let mut all = vec![Xattr { name: Text::default(), value: since }];
-    all.extend(says.iter().cloned());
+/// What the entry says of one who changed only attributes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mark {
+    /// Since this number of its writer's log content, mode and time are as they were.
+    pub(super) since: u64,
+    /// Extended attributes changed since.
+    xattrs: bool,
+    /// The owner changed since.
+    owner: bool,
+}
+
+impl Mark {
+    fn value(self) -> Vec<u8> {
+        let changed = u8::from(self.xattrs) | u8::from(self.owner) << 1;
+        [&self.since.to_be_bytes()[..], &[changed]].concat()
+    }
+}
+
+/// The mark of an entry: see `Mark`.
+pub(super) fn mark_of(entry: &Entry) -> Option<Mark> {
+    let mark = entry.xattrs.iter().find(|one| one.name.is_empty())?;
+    let (since, changed) = mark.value.split_first_chunk()?;
+    let [changed] = changed else { return None };
+    Some(Mark { since: u64::from_be_bytes(*since), xattrs: changed & 1 != 0, owner: changed & 2 != 0 })
+}
+
+/// What the entry of an edit lists: what it says and, where only attributes changed, a mark: so it is told apart from a
+/// content that another has edited meanwhile (`conflict::is_passed_over`).
+pub(super) fn listed(
+    record: &PathRecord,
+    what: &What,
+    (before, says): (&Before, &Said),
+    seen: &Seen,
+    own: Writer,
+) -> Xattrs {
+    let mark = mark(record, what, (before, says), seen, own).filter(|_| says.xattrs.len() < XATTRS_MAX);
+    let Some(value) = mark.and_then(|mark| Bytes::new(mark.value())) else { return says.xattrs.clone() };
+    let mut all = vec![Xattr { name: Text::default(), value }];
+    all.extend(says.xattrs.iter().cloned());
     List::truncated(all)
 }
 
-fn content_since(record: &PathRecord, what: &What, seen: &Seen, own: Writer) -> Option<u64> {
+fn mark(record: &PathRecord, what: &What, (before, says): (&Before, &Said), seen: &Seen, own: Writer) -> Option<Mark> {
     let disk = record.disk.as_ref().filter(|disk| disk.what == *what && !record.local_only && seen.attributes.any())?;
     // With another mode or time it is a version of its own.
     let exact = (disk.info.mode, disk.info.mtime) == (seen.info.mode, seen.info.mtime);
@@ -300,15 +340,18 @@ fn content_since(record: &PathRecord, what: &What, seen: &Seen, own: Writer) -> 
         return None;
     }
     let last = disk.version.seen(own);
-    let is_last = |head: &&Head| head.id == EntryId { writer: own, seq: last } && head.what() == what;
-    let again = record.heads.iter().find(is_last);
-    Some(again.and_then(|head| only_attributes_since(&head.salted.entry)).unwrap_or(last))
-}
-
-/// For an entry that changed only attributes: the number of its writer's log since which the content is as it was.
-pub(super) fn only_attributes_since(entry: &Entry) -> Option<u64> {
-    let mark = entry.xattrs.iter().find(|one| one.name.is_empty())?;
-    mark.value[..].try_into().ok().map(u64::from_be_bytes)
+    // An own version that was passed over for this content changed only attributes, too.
+    let is_last = |head: &&Head| {
+        let goes_on = head.what() == what || conflict::is_passed_over(record, head);
+        head.id == EntryId { writer: own, seq: last } && goes_on
+    };
+    let again = record.heads.iter().find(is_last).and_then(|head| mark_of(&head.salted.entry));
+    let mark = again.unwrap_or(Mark { since: last, xattrs: false, owner: false });
+    Some(Mark {
+        xattrs: mark.xattrs || says.xattrs != before.said.xattrs,
+        owner: mark.owner || says.owner != before.said.owner,
+        ..mark
+    })
 }
 
 /// What a file says that was renamed by a machine that may not look: it is the same file on the disk.

@@ -62,10 +62,10 @@ pub fn is_passed_over(record: &PathRecord, head: &Head) -> bool {
 
 /// Whether `edit` has seen the content of `head`, which changed only attributes since.
 fn shows_more(edit: &Head, head: &Head) -> bool {
-    let Some(since) = attributes::only_attributes_since(&head.salted.entry) else { return false };
+    let Some(mark) = attributes::mark_of(&head.salted.entry) else { return false };
     let own = head.id.writer;
     let has_seen =
-        |(writer, seq): &(Writer, u64)| edit.version().seen(*writer) >= if *writer == own { since } else { *seq };
+        |(writer, seq): &(Writer, u64)| edit.version().seen(*writer) >= if *writer == own { mark.since } else { *seq };
     edit.what().content().is_some()
         && head.what().content().is_some()
         && edit.what() != head.what()
@@ -190,7 +190,8 @@ mod tests {
         let mut tagged = head(1, 20, file(1));
         tagged.id.seq = 3;
         tagged.salted.entry.version.advance(tagged.id.writer, 3);
-        let mark = Xattr { name: Text::default(), value: Bytes::new(1_u64.to_be_bytes().to_vec()).expect("short") };
+        let value = [&1_u64.to_be_bytes()[..], &[1]].concat();
+        let mark = Xattr { name: Text::default(), value: Bytes::new(value).expect("short") };
         tagged.salted.entry.xattrs = List::truncated(vec![mark]);
         let mut edited = head(2, 10, file(2));
         let unseen = record(vec![tagged.clone(), edited.clone()]);

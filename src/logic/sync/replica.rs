@@ -209,7 +209,8 @@ fn keep_own(index: &mut dyn Index, author: &Author<'_>, draft: &mut Draft) -> Re
     let own: Vec<Head> = record.heads.iter().filter(is_unseen).cloned().collect();
     own.iter().for_each(|head| draft.base.join(head.version()));
     let on_disk = record.disk.as_ref().map(|disk| &disk.what);
-    let unmeant = |head: &&Head| head.is_live() && *head.what() != draft.what && on_disk != Some(head.what());
+    let shows = |head: &Head| head.is_live() && !conflict::is_passed_over(&record, head);
+    let unmeant = |head: &&Head| shows(head) && *head.what() != draft.what && on_disk != Some(head.what());
     let is_end = matches!(draft.what, What::Tombstone { .. });
     let Some(head) =
         own.iter().find(|head| unmeant(head) || (is_end && matches!(draft.disk, After::AsBefore) && head.is_live()))
@@ -291,7 +292,7 @@ fn write(
         (What::File { .. }, After::Shows(seen)) => {
             let before = attributes::before(&*index, &draft.path, &record, &draft.base, author.writer.node)?;
             let says = draft.says.unwrap_or_else(|| attributes::of_edit(&record, &before, &seen.attributes));
-            let xattrs = attributes::listed(&record, &draft.what, &says.xattrs, seen, author.writer);
+            let xattrs = attributes::listed(&record, &draft.what, (&before, &says), seen, author.writer);
             Said { xattrs, ..says }
         }
         _ => draft.says.unwrap_or_default(),
