@@ -119,7 +119,6 @@ fn status_reads_as_a_page() {
   mesh         'front-desk', this machine is an admin
   page         none
   coordinator  workshop
-  reaches      its folders and its own directories only
 
 PEER      STATE      ADDRESS
 workshop  connected  10.0.0.2:47474
