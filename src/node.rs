@@ -17,6 +17,7 @@ pub mod doctor;
 mod election;
 mod folder;
 mod guard;
+mod inbox;
 mod late;
 mod mesh;
 mod office;
@@ -33,7 +34,9 @@ mod rules;
 mod running;
 mod session;
 mod sharing;
+mod shown;
 pub mod stamp;
+mod standing;
 mod verify;
 mod versions;
 
@@ -51,10 +54,10 @@ use self::mesh::MeshHandle;
 use self::places::Places;
 use crate::base::{FolderId, NodeId};
 use crate::shell::clock;
-use crate::wire::api::{Alert, Event, UtcTime};
+use crate::wire::api::{Alert, Event, Failure, UtcTime};
 use crate::wire::message::Address;
 
-pub use outside::run;
+pub use running::run;
 
 /// Bits of a request number below the folder's slot: a node asks fewer than 2^48 times in one run.
 const SLOT_SHIFT: u32 = 48;
@@ -100,7 +103,7 @@ struct Shared {
     election: election::Elections,
     /// Held by commands that change mesh or folders: one at a time.
     changing: async_lock::Mutex<()>,
-    to_loop: Sender<running::Event>,
+    to_loop: Sender<inbox::Event>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -128,12 +131,12 @@ impl Shared {
 
     /// A member told where others were reached.
     async fn told(&self, by: NodeId, addresses: Vec<Address>) {
-        let _ = self.to_loop.send(running::Event::Told(by, addresses)).await;
+        let _ = self.to_loop.send(inbox::Event::Told(by, addresses)).await;
     }
 
     /// A relay calls this node to a meeting.
     async fn called(&self, relay: NodeId, call: crate::wire::message::RelayCall) {
-        let _ = self.to_loop.send(running::Event::Relay(relay::Event::Called(relay, call))).await;
+        let _ = self.to_loop.send(inbox::Event::Relay(relay::Event::Called(relay, call))).await;
     }
 
     /// A name for a node: its name in the mesh, or the short form of its id.
@@ -187,6 +190,11 @@ impl Shared {
     fn over(&self, what: &str) {
         lock(&self.alerts).retain(|alert| alert.what != what);
     }
+}
+
+/// A failure and why, in one line.
+fn one_line(failure: &Failure) -> String {
+    std::iter::once(failure.what.as_str()).chain(failure.why.iter().map(String::as_str)).collect::<Vec<_>>().join(": ")
 }
 
 /// An error and what caused it, nearest first.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::warn;
 
-use super::{Shared, config, lock, office};
+use super::{Shared, config, lock};
 use crate::base::{FolderId, NodeId, RelPath, StatementId};
 use crate::logic::audit::{Counted, Damper};
 use crate::logic::policy::{self, Policy};
@@ -258,15 +258,11 @@ pub(super) fn folder_ref(policy: Option<&Policy>, folder: FolderId) -> FolderRef
     FolderRef { id: folder.to_hex(), name }
 }
 
-/// Answers what the log holds.
+/// What this node's own log holds.
 pub(super) async fn entries(shared: &Arc<Shared>, ask: AuditAfter) -> Result<Vec<AuditEntry>, Failure> {
     shared.note_counted();
     let files = shared.audit.files.clone();
     let limit = ask.limit.min(AUDIT_ENTRIES_MAX) as usize;
-    if ask.office {
-        let shared = shared.clone();
-        return rt::spawn_blocking(move || office::entries(&shared, limit, ask.refused)).await;
-    }
     let read = rt::spawn_blocking(move || {
         let mut found = std::collections::VecDeque::new();
         files.read(&mut |line| {

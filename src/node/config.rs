@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::base::path::escape;
 use crate::logic::sync::attributes::Looks;
 use crate::logic::sync::guard;
+use crate::shell::net::interfaces::Selection;
 use crate::wire::api::{Failure, FailureKind, Started};
 
 pub use self::archive::Archive;
@@ -468,6 +469,12 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Which of the machine's network interfaces are used.
+    pub(super) fn selection(&self) -> Selection {
+        let ignored = self.interfaces.ignore.iter().map(|name| name.trim_end_matches('*').to_string()).collect();
+        Selection { loopback: self.discovery.loopback, ignored }
+    }
+
     /// Which attributes of files a folder carries on this machine.
     pub fn looks(&self, name: &str, id: &str) -> Looks {
         let own = self.folder.get(id).or_else(|| self.folder.get(name)).copied().unwrap_or_default();

@@ -14,7 +14,7 @@ use super::mesh::record_path;
 use super::places::{Places, Scope, Surroundings};
 use super::record::{Place, Record};
 use super::stamp::StampError;
-use super::{Shared, archive, lock, running, sharing};
+use super::{Shared, archive, lock, one_line, places};
 use crate::base::{FolderId, NodeId};
 use crate::logic::doctor::{self, Measured, Multicast, Port};
 use crate::shell::clock;
@@ -36,7 +36,7 @@ pub(super) fn checkup(shared: &Shared) -> Checkup {
     let record = shared.mesh.record();
     let folders = record.folders.iter().filter_map(|(id, place)| {
         let id = FolderId::from_hex(id)?;
-        let name = super::commands::folder_name(shared, id);
+        let name = super::standing::folder_name(shared, id);
         Some(of_folder(id, &name, place.at()?, shared.folder(id).as_ref()))
     });
     Checkup {
@@ -59,7 +59,7 @@ pub(super) fn checkup(shared: &Shared) -> Checkup {
 }
 
 fn of_folder(id: FolderId, name: &str, at: &PathText, running: Option<&FolderHandle>) -> FolderCheck {
-    let root = sharing::to_path(at);
+    let root = places::to_path(at);
     let status = running.map(FolderHandle::status);
     let marker = Folder::open(&root).map_err(|error| error.to_string());
     let marker = marker.and_then(|folder| folder.check_marker(id).map_err(|error| error.to_string()));
@@ -77,7 +77,7 @@ fn of_folder(id: FolderId, name: &str, at: &PathText, running: Option<&FolderHan
         watched: status.is_none_or(|status| status.watched),
         // What may not be entered says nothing about its marker.
         marker: marker.err().filter(|_| locked.is_none()),
-        locked: locked.as_deref().map(sharing::to_text),
+        locked: locked.as_deref().map(places::to_text),
         room: room(&root),
     }
 }
@@ -85,7 +85,7 @@ fn of_folder(id: FolderId, name: &str, at: &PathText, running: Option<&FolderHan
 fn room(path: &Path) -> Option<Room> {
     let found = rustix::fs::statvfs(path).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Some(Room { path: sharing::to_text(path), free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+    Some(Room { path: places::to_text(path), free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
 }
 
 /// What can be known without a node.
@@ -106,7 +106,7 @@ fn without_node(places: &Places) -> Checkup {
 pub fn examine(home: Option<&Path>, told: Option<Checkup>) -> Result<Vec<Finding>, Failure> {
     let own = Places::of_node(home, &Surroundings::of_process()).map_err(|error| error.to_failure())?;
     // Whose node it is that runs, the node's own state directory says.
-    let state = told.as_ref().and_then(|told| told.state.as_ref()).map(|room| sharing::to_path(&room.path));
+    let state = told.as_ref().and_then(|told| told.state.as_ref()).map(|room| places::to_path(&room.path));
     let service = Places::of_system_service();
     let is_service = match &state {
         Some(state) => *state == service.state,
@@ -119,7 +119,7 @@ pub fn examine(home: Option<&Path>, told: Option<Checkup>) -> Result<Vec<Finding
     let unreadable = matches!(&read, Err(ConfigError::Unreadable { .. })) && places.scope == Scope::Service;
     let configuration = read.as_ref().err().filter(|_| !unreadable).map(|error| {
         let failure = error.to_failure();
-        (sharing::one_line(&failure), failure.hint.unwrap_or_default())
+        (one_line(&failure), failure.hint.unwrap_or_default())
     });
     // A node that runs may use its home; and the service's home is no business of every account.
     let format = places.check_format().err().filter(|error| {
@@ -127,12 +127,12 @@ pub fn examine(home: Option<&Path>, told: Option<Checkup>) -> Result<Vec<Finding
     });
     let format = format.map(|error| {
         let failure = error.to_failure();
-        (sharing::one_line(&failure), failure.hint.unwrap_or_default())
+        (one_line(&failure), failure.hint.unwrap_or_default())
     });
     let config = read.unwrap_or_default();
     let runs = told.is_some();
     let node = told.unwrap_or_else(|| without_node(&places));
-    let selection = running::selection(&config);
+    let selection = config.selection();
     let peers: Vec<SocketAddr> = node.peers.iter().filter_map(|peer| peer.address.parse().ok()).collect();
     let unknown = |error: &std::io::Error| Failure::failed("cannot look at this machine's network").because(error);
     let multicast = match probe::multicast(&selection) {

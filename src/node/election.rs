@@ -14,7 +14,7 @@ use event_listener::{Event as Signal, EventListener};
 use futures_lite::future;
 use tracing::{debug, info, warn};
 
-use super::{Shared, lock, running};
+use super::{Shared, inbox, lock};
 use crate::base::{MeshId, NodeId};
 use crate::logic::election::{CannotStepDown, Election, Output, Timing};
 use crate::shell::net::ear::Ear;
@@ -399,7 +399,7 @@ impl Task {
 
     fn publish(&self, leads: bool) {
         let to_loop = self.shared.to_loop.clone();
-        if let Err(error) = to_loop.try_send(running::Event::Office(leads)) {
+        if let Err(error) = to_loop.try_send(inbox::Event::Office(leads)) {
             let event = error.into_inner();
             rt::spawn(async move { to_loop.send(event).await });
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::audit::folder_ref;
 use super::folder::{FolderHandle, Held};
 use super::rules::{folders_meant, known_folders, not_allowed, unclear};
-use super::{Shared, commands};
+use super::{Shared, standing};
 use crate::base::{FolderId, NodeId};
 use crate::logic::policy::{self, Policy, find_node};
 use crate::logic::sync::guard::Burst;
@@ -27,7 +27,7 @@ struct Found {
 
 /// What is held in the folders that are received here.
 pub(super) fn held(shared: &Shared) -> Result<Vec<HeldBurst>, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let of = |found: Found| {
         let Held { deletions, replacements, paths, .. } =
             found.handle.held(&found.burst, LOOKED_MAX, HELD_PATHS_MAX).map_err(|error| unreadable(&error))?;
@@ -47,7 +47,7 @@ pub(super) fn held(shared: &Shared) -> Result<Vec<HeldBurst>, Failure> {
 /// Signs what becomes of the changes of a node that are held here.
 pub(super) async fn decide(shared: &Arc<Shared>, ask: DecideHeld) -> Result<Decided, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let node = find_node(&policy, &ask.node).map_err(unclear)?;
     let named = shared.node_ref(Some(&policy), node);
     let (folders, on) = folders_meant(shared, &policy, ask.folder.as_deref())?;

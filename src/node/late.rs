@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::audit::folder_ref;
 use super::folder::{FolderHandle, NotCounted};
 use super::rules::{folders_meant, known_folders, not_allowed, unclear};
-use super::{Shared, commands};
+use super::{Shared, standing};
 use crate::base::{FolderId, NodeId, RelPath};
 use crate::logic::policy::{self, Policy, Unclear, VoidEntry, find_folder, find_node, find_path};
 use crate::shell::clock;
@@ -26,7 +26,7 @@ const COUNTED_MAX: usize = 2_000;
 
 /// What does not count, of the folders that are received here.
 pub(super) fn late(shared: &Shared, ask: &LateIn) -> Result<Late, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let (places, inside) = places(shared, &policy, ask.folder.as_deref(), ask.path.as_ref())?;
     let mut changes = Vec::new();
     for (folder, handle) in places {
@@ -46,7 +46,7 @@ pub(super) fn late(shared: &Shared, ask: &LateIn) -> Result<Late, Failure> {
 /// Signs that changes of a node count which came too late.
 pub(super) async fn keep(shared: &Arc<Shared>, ask: KeepLate) -> Result<Kept, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let (places, inside) = places(shared, &policy, ask.folder.as_deref(), ask.path.as_ref())?;
     let on = match places.as_slice() {
         [(folder, _)] => format!(" on {}", policy::place(&policy, *folder, &inside)),
@@ -110,7 +110,7 @@ pub(super) async fn keep(shared: &Arc<Shared>, ask: KeepLate) -> Result<Kept, Fa
 /// Lets a node go on that signed two histories.
 pub(super) async fn reinstate(shared: &Arc<Shared>, ask: ReinstateNode) -> Result<Reinstated, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let node = find_node(&policy, &ask.node).map_err(unclear)?;
     let named = shared.node_ref(Some(&policy), node);
     let (mut folders, on) = folders_meant(shared, &policy, ask.folder.as_deref())?;

@@ -13,14 +13,15 @@ use tracing::warn;
 use super::audit::{folder_ref, line_of, parse};
 use super::folder::State;
 use super::record::Place;
-use super::{Shared, archive, commands, lock};
+use super::{Shared, archive, lock, shown, standing};
 use crate::base::{FolderId, NodeId};
 use crate::logic::office::{Copies, Heard, Office, Output};
 use crate::logic::policy::Policy;
 use crate::shell::lines::{LineFiles, LineLog};
-use crate::shell::{clock, disk};
+use crate::shell::{clock, disk, rt};
 use crate::wire::api::{
-    Alert, AuditEntry, Deed, DiskRoom, Failure, FolderCopies, FolderHealth, FolderState, Health, NodeHealth, UtcTime,
+    AUDIT_ENTRIES_MAX, Alert, AuditAfter, AuditEntry, Deed, DiskRoom, Failure, FolderCopies, FolderHealth, FolderState,
+    Health, NodeHealth, UtcTime,
 };
 use crate::wire::codec::{List, Text};
 use crate::wire::report::{
@@ -70,7 +71,7 @@ impl Shared {
             .filter(|id| visible.contains(id))
             .filter_map(|id| self.folder_report(&policy, *id))
             .collect();
-        let alerts = commands::alerts(self, Some(&policy));
+        let alerts = shown::alerts(self, Some(&policy));
         let count = u16::try_from(alerts.len()).unwrap_or(u16::MAX);
         let newest = alerts.into_iter().rev().filter(|_| may_see_all).take(report::ALERTS_MAX);
         let listed = newest.map(|alert| ReportedAlert {
@@ -110,7 +111,7 @@ impl Shared {
     }
 
     fn root_of(&self, folder: FolderId) -> Option<PathBuf> {
-        self.mesh.record().place(folder).and_then(Place::at).map(super::sharing::to_path)
+        self.mesh.record().place(folder).and_then(Place::at).map(super::places::to_path)
     }
 
     /// A hash of how far a folder's logs reach, where this node has all of the folder on its disk.
@@ -319,8 +320,16 @@ fn room(path: &Path) -> Room {
     disk::room(path).map(|(free, total)| Room { free, total }).unwrap_or_default()
 }
 
+/// What the audit logs of the whole office hold.
+pub(super) async fn entries(shared: &Arc<Shared>, ask: AuditAfter) -> Result<Vec<AuditEntry>, Failure> {
+    shared.note_counted();
+    let shared = shared.clone();
+    let limit = ask.limit.min(AUDIT_ENTRIES_MAX) as usize;
+    rt::spawn_blocking(move || collected(&shared, limit, ask.refused)).await
+}
+
 /// The collected logs with this node's own, the newest entries in order of time.
-pub(super) fn entries(shared: &Arc<Shared>, limit: usize, refused: bool) -> Result<Vec<AuditEntry>, Failure> {
+fn collected(shared: &Arc<Shared>, limit: usize, refused: bool) -> Result<Vec<AuditEntry>, Failure> {
     must_collect(shared)?;
     let policy = shared.mesh.policy();
     let known: Vec<NodeId> = std::fs::read_dir(shared.places.state.join("office"))
@@ -349,7 +358,7 @@ pub(super) fn entries(shared: &Arc<Shared>, limit: usize, refused: bool) -> Resu
 }
 
 fn must_collect(shared: &Shared) -> Result<Arc<Policy>, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     if policy.eligible(shared.mesh.node()).is_some() {
         return Ok(policy);
     }
@@ -367,7 +376,7 @@ pub(super) fn health(shared: &Arc<Shared>) -> Result<Health, Failure> {
     let me = shared.mesh.node();
     let own = shared.report_to(me);
     let mut nodes = Vec::new();
-    for member in commands::nodes(shared) {
+    for member in shown::nodes(shared) {
         let Some(node) = NodeId::from_text(&member.id).ok() else { continue };
         let heard = lock(&shared.desk.office).heard(node).cloned();
         let heard = match &own {

@@ -23,11 +23,11 @@ use tracing::{info, warn};
 
 use self::handover::Handover;
 use super::config::{Config, Options};
+use super::inbox::Event;
 use super::mesh::record_path;
 use super::pairing::Handed;
 use super::places::real;
 use super::record::Record;
-use super::running::{self, Event};
 use super::{Shared, reasons};
 use crate::base::{FolderId, NodeId};
 use crate::shell::confine::{self, Unconfined};
@@ -103,8 +103,12 @@ pub(super) struct Outside {
     pub(super) invitations: Vec<Handed>,
 }
 
-/// Runs a node until it is told to stop, by a signal or over its API.
-pub fn run(options: Options) -> Result<(), Failure> {
+/// Runs a node in a thread that confines itself first, and serves it from outside until it has ended; starts it anew, in this
+/// process's place, where it asked for that.
+pub(super) fn around(
+    options: Options,
+    node: impl FnOnce(Options, Outside) -> Result<End, Failure> + Send + 'static,
+) -> Result<(), Failure> {
     options.places.make().map_err(|error| error.to_failure())?;
     let came = Handover::of_process();
     // One that cannot be read is said by the node, which reads it again.
@@ -144,7 +148,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
             rejoin_until_ms: clock::boottime_ms() + REJOIN_MS_MAX,
             invitations: came.invitations,
         };
-        rt::block_on(running::start(options, outside))
+        node(options, outside)
     });
     let inside = inside.map_err(|error| Failure::failed("cannot start the node's thread").because(&error))?;
     answer(&asked, &mut next, &config);

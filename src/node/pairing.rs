@@ -14,7 +14,7 @@ pub(super) use self::handed::Handed;
 use super::audit::Refusal;
 use super::mesh::MeshHandle;
 use super::outside::{self, Make, Reach};
-use super::{Shared, commands, lock, running, sharing};
+use super::{Shared, inbox, lock, places, sharing, standing};
 use crate::base::{FolderId, Level, NodeId, Role};
 use crate::logic::pairing::{
     Binding, Invitation, InvitationState, Inviter, InviterOutput, Joined, Joiner, JoinerOutput, JoinerStart, Secret,
@@ -114,7 +114,7 @@ impl Invitations {
 /// Opens an invitation; founds a mesh where there is none.
 pub(super) async fn invite(shared: &Arc<Shared>, ask: Invite) -> Result<api::Invitation, Failure> {
     let _one = shared.changing.lock().await;
-    commands::must_belong(shared)?;
+    standing::must_belong(shared)?;
     let founded = sharing::found_if_none(shared)?;
     let policy = shared.mesh.need_policy()?;
     let me = shared.mesh.node();
@@ -127,12 +127,12 @@ pub(super) async fn invite(shared: &Arc<Shared>, ask: Invite) -> Result<api::Inv
     }
     let mut granted: Vec<(FolderId, Level)> = Vec::new();
     for one in &ask.folders {
-        granted.push((commands::find_folder(shared, &one.folder)?, one.level));
+        granted.push((standing::find_folder(shared, &one.folder)?, one.level));
     }
     let briefs: Vec<FolderBrief> = granted
         .iter()
         .filter_map(|(folder, level)| {
-            let brief = commands::brief(shared, &policy, *folder, me)?;
+            let brief = standing::brief(shared, &policy, *folder, me)?;
             Some(FolderBrief { level: *level, path: None, ..brief })
         })
         .collect();
@@ -142,7 +142,7 @@ pub(super) async fn invite(shared: &Arc<Shared>, ask: Invite) -> Result<api::Inv
     let opened = open_one(shared, &ask, granted, &office, expires_at_ms)?;
     let Opened { id, number, code, ticket } = opened;
     end_in_time(shared, number, expires_at_ms);
-    let _ = shared.to_loop.send(running::Event::Invitations).await;
+    let _ = shared.to_loop.send(inbox::Event::Invitations).await;
     Ok(api::Invitation {
         id,
         code,
@@ -150,7 +150,7 @@ pub(super) async fn invite(shared: &Arc<Shared>, ask: Invite) -> Result<api::Inv
         expires_at: UtcTime::from_ms(expires_at_ms),
         role: ask.role,
         folders: briefs,
-        mesh: commands::mesh_ref(&policy),
+        mesh: standing::mesh_ref(&policy),
         founded,
     })
 }
@@ -270,7 +270,7 @@ fn admit(shared: &Arc<Shared>, admitting: &crate::logic::pairing::Admitting) -> 
     let ids = shared.mesh.sign(|policy| {
         let name = free_name(policy, &admitting.name, admitting.joiner);
         plan_admission(policy, me, admitting.joiner, &name, admitting.role, &admitting.folders)
-            .map_err(|error| commands::refused(&error))
+            .map_err(|error| standing::refused(&error))
     })?;
     let (mesh, key, statements) = shared
         .mesh
@@ -339,7 +339,7 @@ fn finish(shared: &Arc<Shared>, number: u16) {
     ended.drain(..surplus);
     drop(ended);
     // The messages that end the channels were handed over already; the streams close by themselves.
-    let _ = shared.to_loop.try_send(running::Event::Invitations);
+    let _ = shared.to_loop.try_send(inbox::Event::Invitations);
 }
 
 /// Serves one connection of somebody who wants to join.
@@ -411,7 +411,7 @@ struct Asked {
 /// Joins the mesh that shows a code.
 pub(super) async fn join(shared: &Arc<Shared>, ask: Join) -> Result<api::Joined, Failure> {
     let _one = shared.changing.lock().await;
-    let standing = commands::standing(shared);
+    let standing = standing::standing(shared);
     if matches!(standing, Standing::Member | Standing::Admin) {
         return Err(Failure::refused("this node is a member of a mesh already")
             .hint("to join another one, first run `lanyard leave`"));
@@ -473,7 +473,7 @@ fn read(ask: &Join) -> Result<Asked, Failure> {
 }
 
 fn usable_into(shared: &Arc<Shared>, path: &PathText) -> Result<PathText, Failure> {
-    let into = sharing::to_path(path);
+    let into = places::to_path(path);
     outside::open_all(shared, &into)?
         .map_err(|error| Failure::failed(format!("cannot receive into {}", into.display())).because(&error))?;
     Ok(path.clone())
@@ -584,15 +584,15 @@ async fn take_over(
     no_folders: bool,
 ) -> Result<api::Joined, Failure> {
     let me = shared.mesh.node();
-    let dissolved: Option<MeshRef> = match commands::standing(shared) {
-        Standing::Alone => shared.mesh.policy().map(|policy| commands::mesh_ref(&policy)),
+    let dissolved: Option<MeshRef> = match standing::standing(shared) {
+        Standing::Alone => shared.mesh.policy().map(|policy| standing::mesh_ref(&policy)),
         _ => None,
     };
     let own: Vec<(String, std::path::PathBuf)> = sharing::placed(shared)
         .into_iter()
-        .map(|(folder, root)| (commands::folder_name(shared, folder), root))
+        .map(|(folder, root)| (standing::folder_name(shared, folder), root))
         .collect();
-    commands::end_folders(shared).await;
+    sharing::end_all(shared).await;
     let inviter = joined.inviter;
     let mut set = crate::logic::policy::StatementSet::new(joined.mesh);
     for statement in &joined.statements {
@@ -608,7 +608,7 @@ async fn take_over(
             record.reached(inviter, address.clone(), clock::wall_ms());
         }
     })?;
-    let _ = shared.to_loop.send(running::Event::Joined(inviter)).await;
+    let _ = shared.to_loop.send(inbox::Event::Joined(inviter)).await;
     hear_all_rules(shared).await?;
     let policy = shared.mesh.need_policy()?;
     let now = clock::wall_ms();
@@ -629,7 +629,7 @@ async fn take_over(
                 }
             },
         };
-        sharing::place(shared, folder, super::record::Place::At(sharing::to_text(&root)))?;
+        sharing::place(shared, folder, super::record::Place::At(places::to_text(&root)))?;
         sharing::start(shared, folder, root, history).await?;
         merged.push(Merged { name, path: root_text, into_existing: existing.is_some() });
     }
@@ -638,17 +638,17 @@ async fn take_over(
     let policy = shared.mesh.need_policy()?;
     let receives = shared.mesh.record().receives;
     let brief = |id| {
-        let mut brief = commands::brief(shared, &policy, id, me)?;
+        let mut brief = standing::brief(shared, &policy, id, me)?;
         // It begins as soon as this command is done.
         if receives && shared.mesh.record().place(id).is_none() {
-            brief.path = Some(sharing::to_text(&sharing::destined(shared, id, &brief.name)));
+            brief.path = Some(places::to_text(&sharing::destined(shared, id, &brief.name)));
         }
         Some(brief)
     };
     let folders: Vec<FolderBrief> = policy.visible_folders(me, now).into_iter().filter_map(brief).collect();
     info!(mesh = policy.mesh_name(), by = %shared.name_of(inviter), "joined");
     Ok(api::Joined {
-        mesh: commands::mesh_ref(&policy),
+        mesh: standing::mesh_ref(&policy),
         by: NodeRef { id: inviter.to_text(), name: shared.name_of(inviter) },
         role: policy.role(me).unwrap_or(Role::Member),
         folders,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::audit::folder_ref;
 use super::folder::{Back, FolderHandle};
 use super::rules::{known_folders, unclear};
-use super::{Shared, commands};
+use super::{Shared, standing};
 use crate::base::{FileTime, FolderId, RelPath};
 use crate::logic::policy::{self, Policy, find_folder, find_path};
 use crate::logic::sync::history;
@@ -43,7 +43,7 @@ impl Spot {
 
 /// Finds what is named.
 pub(super) fn spot(shared: &Shared, folder: &str, path: Option<&PathText>) -> Result<Spot, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let folder = find_folder(&policy, &known_folders(shared, &policy), folder).map_err(unclear)?;
     let path = path.map_or(Ok(RelPath::root()), |path| find_path(path.as_str())).map_err(unclear)?;
     let named = folder_ref(Some(&policy), folder);

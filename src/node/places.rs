@@ -18,7 +18,7 @@ use rustix::fs::FlockOperation;
 
 use crate::base::path::escape;
 use crate::shell::disk::group;
-use crate::wire::api::Failure;
+use crate::wire::api::{Failure, PathText};
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes with its final NUL. Source: unix(7).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -339,6 +339,16 @@ fn read_pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(16).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+/// A path as the API has it, for the file system.
+pub(super) fn to_path(text: &PathText) -> PathBuf {
+    PathBuf::from(std::ffi::OsStr::from_bytes(&text.to_bytes()))
+}
+
+/// A path of the file system, for the API.
+pub(super) fn to_text(path: &Path) -> PathText {
+    PathText::from_bytes(path.as_os_str().as_bytes())
 }
 
 #[cfg(test)]

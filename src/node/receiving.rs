@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::folder::FolderEvent;
 use super::record::Place;
-use super::{Shared, commands, outside, running, sharing};
+use super::{Shared, inbox, outside, places, sharing, shown, standing};
 use crate::base::{FolderId, RelPath};
 use crate::logic::sync::selection::PARTS_MAX;
 use crate::wire::api::{DropFolder, Dropped, Failure, FailureKind, Get, Got, PathText, Standing};
@@ -16,14 +16,14 @@ use crate::wire::api::{DropFolder, Dropped, Failure, FailureKind, Get, Got, Path
 pub(super) async fn get(shared: &Arc<Shared>, get: Get) -> Result<Got, Failure> {
     let inside = get.inside.as_ref().map(inside_path).transpose()?;
     let one = shared.changing.lock().await;
-    if commands::standing(shared) == Standing::Alone {
+    if standing::standing(shared) == Standing::Alone {
         return Err(Failure::refused("this node is alone in its mesh: there is nobody to receive from")
             .hint("run `lanyard join CODE` to join another mesh"));
     }
     // Whether there is none or none that this node may see is not told apart.
-    let folder = commands::find_folder(shared, &get.folder)
+    let folder = standing::find_folder(shared, &get.folder)
         .map_err(|failure| Failure { kind: FailureKind::Refused, ..failure })?;
-    let name = commands::folder_name(shared, folder);
+    let name = standing::folder_name(shared, folder);
     let before = shared.mesh.record().place(folder).cloned();
     let (root, made_directory) = match before.as_ref().and_then(Place::at) {
         None => {
@@ -33,8 +33,8 @@ pub(super) async fn get(shared: &Arc<Shared>, get: Get) -> Result<Got, Failure> 
             (root, made)
         }
         Some(at) => {
-            let root = sharing::to_path(at);
-            let elsewhere = get.path.as_ref().is_some_and(|path| sharing::to_path(path) != root);
+            let root = places::to_path(at);
+            let elsewhere = get.path.as_ref().is_some_and(|path| places::to_path(path) != root);
             let is_whole = matches!(before, Some(Place::At(_)));
             if elsewhere || (is_whole && inside.is_none()) {
                 return Err(Failure::failed(format!("folder {name} is received already, at {}", at.as_str()))
@@ -64,8 +64,8 @@ pub(super) async fn get(shared: &Arc<Shared>, get: Get) -> Result<Got, Failure> 
                 .hint("the path is as it is inside the folder, without a slash in front"));
         }
     }
-    let folder = commands::folder(shared, folder).ok_or_else(|| Failure::failed("the folder has ended already"))?;
-    Ok(Got { folder, path: sharing::to_text(&path), made_directory })
+    let folder = shown::folder(shared, folder).ok_or_else(|| Failure::failed("the folder has ended already"))?;
+    Ok(Got { folder, path: places::to_text(&path), made_directory })
 }
 
 fn inside_path(text: &PathText) -> Result<RelPath, Failure> {
@@ -78,7 +78,7 @@ fn inside_path(text: &PathText) -> Result<RelPath, Failure> {
 /// Where a folder is to be received: as asked, or beside the other received ones.
 fn destination(shared: &Arc<Shared>, get: &Get, name: &str) -> Result<PathBuf, Failure> {
     if let Some(path) = &get.path {
-        return Ok(sharing::to_path(path));
+        return Ok(places::to_path(path));
     }
     let into = sharing::receive_into(shared);
     outside::open_all(shared, &into)?
@@ -88,7 +88,7 @@ fn destination(shared: &Arc<Shared>, get: &Get, name: &str) -> Result<PathBuf, F
 
 /// The place of a folder of which `inside` (`None`: everything) is wanted beside what is wanted already.
 fn place_with(before: Option<&Place>, root: &Path, inside: Option<&RelPath>) -> Place {
-    let at = sharing::to_text(root);
+    let at = places::to_text(root);
     let Some(inside) = inside.filter(|inside| !inside.is_root()) else { return Place::At(at) };
     let mut parts = before.map(|place| place.inside().to_vec()).unwrap_or_default();
     parts.retain(|part| part.to_bytes() != inside.as_bytes());
@@ -100,7 +100,7 @@ fn place_with(before: Option<&Place>, root: &Path, inside: Option<&RelPath>) -> 
 async fn select(shared: &Arc<Shared>, folder: FolderId, place: Place) -> Result<(), Failure> {
     let selection = place.selection().ok_or_else(|| {
         Failure::failed(format!("more than {PARTS_MAX} paths of one folder cannot be received one by one"))
-            .hint(format!("receive all of it with `lanyard get {}`", commands::folder_name(shared, folder)))
+            .hint(format!("receive all of it with `lanyard get {}`", standing::folder_name(shared, folder)))
     })?;
     sharing::place(shared, folder, place)?;
     if let Some(handle) = shared.folder(folder) {
@@ -112,18 +112,18 @@ async fn select(shared: &Arc<Shared>, folder: FolderId, place: Place) -> Result<
 /// Ends a folder here. Files stay.
 pub(super) async fn drop_folder(shared: &Arc<Shared>, asked: DropFolder) -> Result<Dropped, Failure> {
     let _one = shared.changing.lock().await;
-    let folder = commands::find_folder(shared, &asked.folder)?;
-    let name = commands::folder_name(shared, folder);
+    let folder = standing::find_folder(shared, &asked.folder)?;
+    let name = standing::folder_name(shared, folder);
     let Some(path) = shared.mesh.record().place(folder).and_then(Place::at).cloned() else {
         return Err(Failure::failed(format!("folder {name} is not received here")));
     };
-    drop_here(shared, folder, &sharing::to_path(&path)).await?;
+    drop_here(shared, folder, &places::to_path(&path)).await?;
     Ok(Dropped { name, path })
 }
 
 async fn drop_here(shared: &Arc<Shared>, folder: FolderId, root: &Path) -> Result<(), Failure> {
     sharing::place(shared, folder, Place::Dropped)?;
     sharing::end(shared, folder, root).await;
-    let _ = shared.to_loop.send(running::Event::Dropped(folder)).await;
+    let _ = shared.to_loop.send(inbox::Event::Dropped(folder)).await;
     Ok(())
 }

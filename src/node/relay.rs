@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use tracing::{debug, info};
 
-use super::{Shared, config, lock, running};
+use super::{Shared, config, inbox, lock};
 use crate::base::NodeId;
 use crate::logic::policy::Policy;
 use crate::logic::relay::{Asked, JoinId, Limits, Output, Pace, Relay};
@@ -57,7 +57,7 @@ pub(super) struct Relaying {
     pace: Arc<Mutex<Pace>>,
     opening: BTreeMap<NodeId, usize>,
     coming: usize,
-    own: Sender<running::Event>,
+    own: Sender<inbox::Event>,
 }
 
 /// What of the policy and of the links a decision needs.
@@ -68,7 +68,7 @@ pub(super) struct Standing<'a> {
 }
 
 impl Relaying {
-    pub(super) fn new(config: &config::Relay, own: Sender<running::Event>) -> Self {
+    pub(super) fn new(config: &config::Relay, own: Sender<inbox::Event>) -> Self {
         let limits = Limits { pairs_max: config.pairs as usize, bulk_max: config.bulk as usize };
         Self {
             machine: Relay::new(limits),
@@ -100,7 +100,7 @@ impl Relaying {
                     None
                 }
             };
-            let _ = own.send(running::Event::Relay(Event::Opened(peer, said))).await;
+            let _ = own.send(inbox::Event::Relay(Event::Opened(peer, said))).await;
         });
     }
 
@@ -176,7 +176,7 @@ impl Relaying {
             let wait = Duration::from_millis(at_ms.saturating_sub(clock::boottime_ms()) + 1);
             rt::spawn(async move {
                 rt::sleep(wait).await;
-                let _ = own.send(running::Event::Relay(Event::Tick)).await;
+                let _ = own.send(inbox::Event::Relay(Event::Tick)).await;
             });
         }
     }
@@ -232,7 +232,7 @@ impl Relaying {
         rt::spawn(async move {
             let bytes = relay::join(caller, called, pace, stopped).await;
             info!(from, to, ?purpose, bytes, "relayed");
-            let _ = own.send(running::Event::Relay(Event::Ended(join))).await;
+            let _ = own.send(inbox::Event::Relay(Event::Ended(join))).await;
         });
     }
 }

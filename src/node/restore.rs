@@ -21,7 +21,7 @@ use super::mesh::MeshError;
 use super::outside::{self, Make, Reach};
 use super::past::{Spot, spot};
 use super::record::Place;
-use super::{Shared, reasons, sharing};
+use super::{Shared, places, reasons, sharing};
 use crate::base::{FolderId, Level, RelPath};
 use crate::logic::policy::{self, Ask};
 use crate::logic::sync::history::{self, Plan, Step, Where};
@@ -51,7 +51,7 @@ pub(super) async fn restore(shared: &Arc<Shared>, ask: RestoreAt) -> Result<Rest
     let spot = spot(shared, &ask.folder, ask.path.as_ref())?;
     let back = spot.handle.back();
     let at_ms = moment(ask.at, clock::wall_ms().max(back.signed_ms()))?;
-    match ask.to.as_ref().map(sharing::to_path) {
+    match ask.to.as_ref().map(places::to_path) {
         None => may_write(shared, &spot)?,
         Some(to) if matches!(outside::reach(shared, &to, Make::Nothing), Reach::Anew) => {
             return Err(outside::asked_again(&to));
@@ -65,7 +65,7 @@ pub(super) async fn restore(shared: &Arc<Shared>, ask: RestoreAt) -> Result<Rest
         back,
         shared: shared.clone(),
         at_ms,
-        to: ask.to.as_ref().map(sharing::to_path),
+        to: ask.to.as_ref().map(places::to_path),
         dry_run: ask.dry_run,
         done: Done::default(),
         lost: BTreeMap::new(),
@@ -408,7 +408,7 @@ impl Job {
             path: PathText::from_bytes(spot.path.as_bytes()),
             folder: spot.named,
             at: UtcTime::from_ms(at_ms),
-            to: to.as_deref().map(sharing::to_text),
+            to: to.as_deref().map(places::to_text),
             dry_run,
             files: done.files,
             bytes: done.bytes,

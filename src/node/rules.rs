@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::audit::folder_ref;
 use super::folder::FolderEvent;
-use super::{Shared, commands};
+use super::{Shared, standing};
 use crate::base::{FolderId, GroupId, Level, NodeId, RelPath, StatementId};
 use crate::logic::policy::{
     self, PlanRefused, Policy, RuleInForce, Unclear, find_folder, find_group, find_node, find_path, find_place,
@@ -28,7 +28,7 @@ const REVERTED_MAX: usize = 1000;
 
 /// The rules in force, and what they add up to.
 pub(super) fn rules(shared: &Shared, ask: &RulesOf) -> Result<Rules, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let now = clock::wall_ms();
     let (mut folders, _) = folders_meant(shared, &policy, ask.folder.as_deref())?;
     let name = |id: &FolderId| policy.folder(*id).map(|state| state.name.clone()).unwrap_or_default();
@@ -55,7 +55,7 @@ pub(super) fn rules(shared: &Shared, ask: &RulesOf) -> Result<Rules, Failure> {
 /// Signs a rule.
 pub(super) async fn grant(shared: &Arc<Shared>, ask: GrantRule) -> Result<Ruled, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let now = clock::wall_ms();
     let subject = find_subject(&policy, &ask.subject).map_err(unclear)?;
     let (folder, path) = find_place(&policy, &known_folders(shared, &policy), &ask.at).map_err(unclear)?;
@@ -82,7 +82,7 @@ pub(super) async fn grant(shared: &Arc<Shared>, ask: GrantRule) -> Result<Ruled,
 /// Withdraws a rule.
 pub(super) async fn revoke(shared: &Arc<Shared>, ask: RevokeRule) -> Result<Ruled, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let now = clock::wall_ms();
     let subject = find_subject(&policy, &ask.subject).map_err(unclear)?;
     let (folder, path) = find_place(&policy, &known_folders(shared, &policy), &ask.at).map_err(unclear)?;
@@ -102,7 +102,7 @@ pub(super) async fn revoke(shared: &Arc<Shared>, ask: RevokeRule) -> Result<Rule
 /// Says, or changes, on how many machines a folder shall be.
 pub(super) async fn copies(shared: &Arc<Shared>, ask: AskCopies) -> Result<WantedCopies, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let folder = find_folder(&policy, &known_folders(shared, &policy), &ask.folder).map_err(unclear)?;
     let named = folder_ref(Some(&policy), folder);
     let members = policy.members().count();
@@ -131,7 +131,7 @@ pub(super) async fn copies(shared: &Arc<Shared>, ask: AskCopies) -> Result<Wante
 /// Ends a node's membership.
 pub(super) async fn expel(shared: &Arc<Shared>, ask: ExpelNode) -> Result<Expelled, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let node = find_node(&policy, &ask.node).map_err(unclear)?;
     let named = shared.node_ref(Some(&policy), node);
     if node == shared.mesh.node() {
@@ -147,7 +147,7 @@ pub(super) async fn expel(shared: &Arc<Shared>, ask: ExpelNode) -> Result<Expell
 /// Makes a node an admin, or a plain member.
 pub(super) async fn role(shared: &Arc<Shared>, ask: ChangeRole) -> Result<RoleChanged, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let node = find_node(&policy, &ask.node).map_err(unclear)?;
     let named = shared.node_ref(Some(&policy), node);
     if policy.role(node) == Some(ask.role) {
@@ -160,7 +160,7 @@ pub(super) async fn role(shared: &Arc<Shared>, ask: ChangeRole) -> Result<RoleCh
 
 /// Every group, by name.
 pub(super) fn groups(shared: &Shared) -> Result<Vec<Group>, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let mut groups: Vec<Group> = policy.groups().filter_map(|(id, _)| group(shared, &policy, id)).collect();
     groups.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     Ok(groups)
@@ -169,7 +169,7 @@ pub(super) fn groups(shared: &Shared) -> Result<Vec<Group>, Failure> {
 /// Makes a group, or changes who is in it.
 pub(super) async fn change_group(shared: &Arc<Shared>, ask: ChangeGroup) -> Result<Group, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let (id, name, mut members) = match ask.step {
         GroupStep::Create => (GroupId(entropy::bytes()), new_group_name(&policy, &ask.group)?, Vec::new()),
         GroupStep::Add | GroupStep::Remove => {
@@ -189,14 +189,14 @@ pub(super) async fn change_group(shared: &Arc<Shared>, ask: ChangeGroup) -> Resu
     }
     let what = || format!("cannot {} the group {name}", if ask.step == GroupStep::Create { "make" } else { "change" });
     sign(shared, what, |policy, me| policy::plan_group(policy, me, id, &name, members))?;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     group(shared, &policy, id).ok_or_else(|| Failure::failed(format!("the group {name} has no effect")))
 }
 
 /// Gives the mesh, a node or a folder another name.
 pub(super) async fn rename(shared: &Arc<Shared>, ask: RenameThing) -> Result<Renamed, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let name = ask.name.trim().to_string();
     let taken = |what: &str| Failure::failed(format!("another {what} is named {name}")).hint("choose another name");
     let (what, before) = match &ask.what {
@@ -224,7 +224,7 @@ pub(super) async fn rename(shared: &Arc<Shared>, ask: RenameThing) -> Result<Ren
 /// Shares a folder no more.
 pub(super) async fn retire(shared: &Arc<Shared>, ask: RetireFolder) -> Result<Retired, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let folder = find_folder(&policy, &known_folders(shared, &policy), &ask.folder).map_err(unclear)?;
     let named = folder_ref(Some(&policy), folder);
     let what = || format!("cannot retire the folder {}", named.name);
@@ -255,7 +255,7 @@ pub(super) async fn recover(shared: &Arc<Shared>, ask: RecoverMesh) -> Result<Re
         policy::plan_recovery(policy, key.id(), me, policy.name(me).unwrap_or(&name), &expelled)
             .map_err(|error| cannot().because(&error))
     })?;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let node = |node: NodeId| shared.node_ref(Some(&policy), node);
     Ok(Recovered { node: node(me), expelled: expelled.into_iter().map(node).collect() })
 }
@@ -263,7 +263,7 @@ pub(super) async fn recover(shared: &Arc<Shared>, ask: RecoverMesh) -> Result<Re
 /// Takes back changes that this node may not spread.
 pub(super) async fn revert(shared: &Arc<Shared>, ask: RevertChanges) -> Result<Reverted, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let folder = find_folder(&policy, &known_folders(shared, &policy), &ask.folder).map_err(unclear)?;
     let path = ask.path.as_ref().map_or(Ok(RelPath::root()), |path| find_path(path.as_str())).map_err(unclear)?;
     let named = folder_ref(Some(&policy), folder);
@@ -429,7 +429,7 @@ fn ruled(
     (folder, path, subject): (FolderId, RelPath, Subject),
     (id, level, not_after): (StatementId, Option<Level>, Option<u64>),
 ) -> Result<Ruled, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let now = clock::wall_ms();
     let reads = |policy: &Policy, node| policy.level(node, folder, &path, now) >= Level::Read;
     let lowers_read = policy.members().any(|(node, _)| reads(before, node) && !reads(&policy, node));

@@ -21,12 +21,13 @@ use super::api::events::EventBus;
 use super::api::{Access, ApiServer, CALLS_MAX, Call};
 use super::audit::{AuditLog, Refusal};
 use super::config::{Config, ConfigError, HostPort, LogLevel, Options};
+use super::inbox::Event;
 use super::mesh::{Change, MeshHandle};
 use super::outside::{self, End, Outside};
 use super::places::Scope;
-use super::relay::{self, Relaying};
+use super::relay::Relaying;
 use super::session::{INCOMING_MAX, Order, Orders, Session};
-use super::{Shared, Way, archive, commands, pairing, reasons, sharing};
+use super::{Shared, Way, archive, commands, one_line, pairing, reasons, sharing, shown};
 use crate::base::NodeId;
 use crate::logic::peering::runs::Runs;
 use crate::logic::peering::{self, Output, Peering, Settings, Up};
@@ -34,7 +35,7 @@ use crate::shell::keystore::Keystore;
 use crate::shell::net::dial::{DialError, Dialler};
 use crate::shell::net::interfaces::{self, Changed, Selection};
 use crate::shell::net::link::{Limits, Link, LinkId, LinkSender};
-use crate::shell::net::listen::{Bound, Door, Inbound, Listener, Place, Turned};
+use crate::shell::net::listen::{Bound, Door, Inbound, Listener, Place};
 use crate::shell::net::{KeyRing, mdns};
 use crate::shell::systemd::{self, Pulse};
 use crate::shell::{clock, entropy, rt};
@@ -57,37 +58,6 @@ const ROTATE_MS: u64 = 4 * 60 * 60 * 1000;
 
 /// How often configured names are looked up.
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);
-
-/// What the loop is told.
-pub(crate) enum Event {
-    Call(Call),
-    Inbound(Inbound),
-    /// Somebody was not let in.
-    Turned(Turned),
-    Dialled(peering::DialId, Box<Result<Link, DialError>>),
-    LinkEnded(LinkId, String),
-    Relay(relay::Event),
-    Mdns(mdns::Event),
-    Mesh(Change),
-    Network(Changed),
-    Told(NodeId, Vec<Address>),
-    Configured(Vec<SocketAddr>),
-    /// Folders were started or stopped.
-    Folders,
-    /// A folder is not received any more.
-    Dropped(crate::base::FolderId),
-    /// This node has joined the mesh of another, whose addresses are in the record.
-    Joined(NodeId),
-    /// Invitations were opened or have ended.
-    Invitations,
-    /// The configuration is to be read again.
-    Reload,
-    /// Whether this node is coordinator: it alone has the office's name.
-    Office(bool),
-    /// To end, for the next run of the node.
-    Anew,
-    Stop,
-}
 
 struct Running {
     shared: Arc<Shared>,
@@ -127,8 +97,13 @@ struct OneLink {
     via: Option<NodeId>,
 }
 
+/// Runs a node until it is told to stop, by a signal or over its API.
+pub fn run(options: Options) -> Result<(), Failure> {
+    outside::around(options, |options, outside| rt::block_on(start(options, outside)))
+}
+
 /// Runs a node to its end.
-pub(super) async fn start(options: Options, outside: Outside) -> Result<End, Failure> {
+async fn start(options: Options, outside: Outside) -> Result<End, Failure> {
     let Options { places, config, name, port, share, set_log_level, started } = options;
     // Before anything is made or opened; and again when no other lanyard can have it.
     places.check_format().map_err(|error| error.to_failure())?;
@@ -183,7 +158,7 @@ pub(super) async fn start(options: Options, outside: Outside) -> Result<End, Fai
         run: entropy::u64(),
         port: listen_port,
     };
-    let selection = selection(&config);
+    let selection = config.selection();
     let dialler = Dialler {
         key: keystore.key().clone(),
         ring: ring.clone(),
@@ -325,18 +300,13 @@ async fn ready(shared: &Arc<Shared>, share: Vec<std::path::PathBuf>, first_start
         }
     }
     Ok(Started {
-        status: commands::status(shared),
+        status: shown::status(shared),
         first_start,
         founded,
         shared: shares,
         home: api::PathText::from_bytes(shared.places.state.as_os_str().as_encoded_bytes()),
         socket: api::PathText::from_bytes(shared.places.socket.as_os_str().as_encoded_bytes()),
     })
-}
-
-pub(super) fn selection(config: &super::config::Config) -> Selection {
-    let ignored = config.interfaces.ignore.iter().map(|name| name.trim_end_matches('*').to_string()).collect();
-    Selection { loopback: config.discovery.loopback, ignored }
 }
 
 fn forward<T: Send + 'static>(from: Receiver<T>, to: Sender<Event>, as_event: fn(T) -> Event) {
@@ -385,7 +355,7 @@ impl Running {
                 None => self.tick().await,
             }
             let shared = &self.shared;
-            self.pulse.turned(clock::boottime_ms(), || commands::in_a_line(shared));
+            self.pulse.turned(clock::boottime_ms(), || shown::in_a_line(shared));
         };
         // A service that says it is stopping is stopped.
         if anew {
@@ -584,7 +554,7 @@ impl Running {
             }
             Err(error) => {
                 let failure = error.to_failure();
-                self.shared.alert(sharing::one_line(&failure), failure.hint);
+                self.shared.alert(one_line(&failure), failure.hint);
             }
         }
         systemd::ready();
@@ -604,7 +574,7 @@ impl Running {
                 if let Err(error) = self.shared.mesh.rotate_key() {
                     warn!(error = %reasons(&error).join(": "), "the discovery key could not be changed");
                 }
-                commands::tell_members(&self.shared, &taken);
+                shown::tell_members(&self.shared, &taken);
                 self.shared.note_statements(&taken);
                 self.expiry_ms = self.next_expiry(clock::wall_ms());
                 self.report();

@@ -16,14 +16,14 @@ use super::mesh::MeshError;
 use super::outside::{self, Make, Reach};
 use super::places::{Scope, real};
 use super::record::Place;
-use super::{Shared, commands, lock, running};
+use super::{Shared, inbox, lock, places, shown, standing};
 use crate::base::path::escape;
 use crate::base::{FolderId, Level, RelPath, StatementId};
 use crate::logic::policy;
 use crate::shell::disk::{self, Folder, MarkerError};
 use crate::shell::store::{Condition, Store};
 use crate::shell::{clock, home, rt};
-use crate::wire::api::{Event, Failure, Founded, MeshRef, PathText, Shared as SharedAnswer};
+use crate::wire::api::{Event, Failure, Founded, MeshRef, Shared as SharedAnswer};
 use crate::wire::recovery::RecoveryKey;
 use crate::wire::statement::{Grant, Name, Subject};
 
@@ -41,9 +41,9 @@ pub(super) async fn start_all(shared: &Arc<Shared>) {
     }
     let visible = policy.visible_folders(me, clock::wall_ms());
     for folder in visible {
-        let Some(root) = shared.mesh.record().place(folder).and_then(Place::at).map(to_path) else { continue };
+        let Some(root) = shared.mesh.record().place(folder).and_then(Place::at).map(places::to_path) else { continue };
         if let Err(failure) = start(shared, folder, root, History::AsKept).await {
-            shared.alert(one_line(&failure), failure.hint);
+            shared.alert(super::one_line(&failure), failure.hint);
         }
     }
 }
@@ -91,9 +91,9 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
         match known {
             Some(place) => {
                 if let Some(path) = place.at().filter(|_| shared.folder(folder).is_none())
-                    && let Err(failure) = start(shared, folder, to_path(path), History::AsKept).await
+                    && let Err(failure) = start(shared, folder, places::to_path(path), History::AsKept).await
                 {
-                    shared.alert(one_line(&failure), failure.hint);
+                    shared.alert(super::one_line(&failure), failure.hint);
                 }
             }
             None => {
@@ -103,7 +103,7 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
                 if (shared.mesh.record().receives || shared.collects())
                     && let Err(failure) = receive(shared, folder, &name).await
                 {
-                    shared.alert(one_line(&failure), failure.hint);
+                    shared.alert(super::one_line(&failure), failure.hint);
                 }
             }
         }
@@ -111,7 +111,7 @@ pub(super) async fn follow_rules(shared: &Arc<Shared>) {
     for handle in shared.folders().into_values() {
         handle.tell(FolderEvent::Rules).await;
     }
-    let _ = shared.to_loop.send(running::Event::Folders).await;
+    let _ = shared.to_loop.send(inbox::Event::Folders).await;
 }
 
 /// Receives a folder in the usual place, under its name.
@@ -127,7 +127,7 @@ async fn receive(shared: &Arc<Shared>, folder: FolderId, name: &str) -> Result<(
         Failure::failed(format!("cannot make {} for folder {name}", path.display())).because(&error)
     })?;
     info!(folder = name, path = %path.display(), "received here from now on");
-    place(shared, folder, Place::At(to_text(&path)))?;
+    place(shared, folder, Place::At(places::to_text(&path)))?;
     start(shared, folder, path, History::Fetched).await
 }
 
@@ -144,7 +144,7 @@ pub(super) fn destined(shared: &Shared, folder: FolderId, name: &str) -> PathBuf
 
 /// Where folders are received.
 pub(super) fn receive_into(shared: &Shared) -> PathBuf {
-    let remembered = shared.mesh.record().receive_into.as_ref().map(to_path);
+    let remembered = shared.mesh.record().receive_into.as_ref().map(places::to_path);
     let configured = lock(&shared.live).receive_into.as_ref().map(|path| path.as_path().to_path_buf());
     remembered.or(configured).unwrap_or_else(|| shared.places.receive_into.clone())
 }
@@ -170,7 +170,7 @@ pub(super) async fn start(
     let shared_too = shared.clone();
     rt::spawn_blocking(move || start_now(&shared_too, folder, root, history)).await?;
     // A loop that has ended needs no word.
-    let _ = shared.to_loop.send(running::Event::Folders).await;
+    let _ = shared.to_loop.send(inbox::Event::Folders).await;
     Ok(())
 }
 
@@ -264,11 +264,18 @@ pub(super) async fn end(shared: &Arc<Shared>, folder: FolderId, root: &Path) {
     }
 }
 
+/// Ends every folder; files stay.
+pub(super) async fn end_all(shared: &Arc<Shared>) {
+    for (folder, root) in placed(shared) {
+        end(shared, folder, &root).await;
+    }
+}
+
 /// Sees to it that the directories of the command line of `up` can be shared.
 pub(super) fn reach_at_start(shared: &Arc<Shared>, paths: &[PathBuf]) -> Result<(), Failure> {
     let mut closed = None;
     for path in paths {
-        commands::must_belong(shared)?;
+        standing::must_belong(shared)?;
         if matches!(outside::reach(shared, path, Make::Last), Reach::Anew) {
             closed = closed.or(Some(outside::asked_again(path)));
         }
@@ -295,7 +302,7 @@ pub(super) async fn share(
     everyone: Level,
 ) -> Result<SharedAnswer, Failure> {
     let _one = shared.changing.lock().await;
-    commands::must_belong(shared)?;
+    standing::must_belong(shared)?;
     let (path, made_directory) = usable(shared, path, "share")?;
     let name = match name {
         Some(name) => name,
@@ -303,9 +310,9 @@ pub(super) async fn share(
     };
     let founded = found_if_none(shared)?;
     let folder = create(shared, &name, everyone)?;
-    place(shared, folder, Place::At(to_text(&path)))?;
+    place(shared, folder, Place::At(places::to_text(&path)))?;
     start(shared, folder, path, History::Begins).await?;
-    let folder = commands::folder(shared, folder).ok_or_else(|| Failure::failed("the folder has ended already"))?;
+    let folder = shown::folder(shared, folder).ok_or_else(|| Failure::failed("the folder has ended already"))?;
     Ok(SharedAnswer { folder, made_directory, everyone, founded })
 }
 
@@ -317,7 +324,7 @@ pub(super) fn create(shared: &Shared, name: &str, everyone: Level) -> Result<Fol
         if policy.folders().any(|(_, state)| !state.retired && state.name == name) {
             return Err(taken(name).hint("give it another name with --name, or receive that folder with `lanyard get`"));
         }
-        let body = policy::plan_create_folder(policy, me, name).map_err(|error| commands::refused(&error))?;
+        let body = policy::plan_create_folder(policy, me, name).map_err(|error| standing::refused(&error))?;
         Ok(vec![body])
     })?;
     let folder = FolderId(ids.first().map_or([0; 32], |id| id.0));
@@ -326,7 +333,7 @@ pub(super) fn create(shared: &Shared, name: &str, everyone: Level) -> Result<Fol
             let rule =
                 Grant { folder, subject: Subject::Everyone, path: RelPath::root(), level: everyone, not_after: None };
             let body =
-                policy::plan_grant(policy, me, rule, clock::wall_ms()).map_err(|error| commands::refused(&error))?;
+                policy::plan_grant(policy, me, rule, clock::wall_ms()).map_err(|error| standing::refused(&error))?;
             Ok::<_, Failure>(vec![body])
         })?;
     }
@@ -364,7 +371,7 @@ pub(super) fn at_path(shared: &Shared, path: &Path) -> Option<FolderId> {
 /// Every folder with its root.
 pub(super) fn placed(shared: &Shared) -> Vec<(FolderId, PathBuf)> {
     let record = shared.mesh.record();
-    let place = |(folder, place): (&String, &Place)| Some((FolderId::from_hex(folder)?, to_path(place.at()?)));
+    let place = |(folder, place): (&String, &Place)| Some((FolderId::from_hex(folder)?, places::to_path(place.at()?)));
     record.folders.iter().filter_map(place).collect()
 }
 
@@ -436,7 +443,7 @@ pub(super) fn usable(shared: &Arc<Shared>, path: &Path, verb: &str) -> Result<(P
 /// Checks that a directory is neither inside nor around another shared one; else says so.
 fn apart(shared: &Shared, real: &Path) -> Result<(), String> {
     for (folder, root) in placed(shared) {
-        let name = commands::folder_name(shared, folder);
+        let name = standing::folder_name(shared, folder);
         let root = root.canonicalize().unwrap_or(root);
         if root == real {
             return Err(format!("it is shared already, as {name}"));
@@ -464,19 +471,4 @@ fn name_of(path: &Path) -> Result<String, Failure> {
         Failure::failed(format!("cannot name a folder after {}", escape(path.as_os_str().as_bytes())))
             .hint("give it a name with --name")
     })
-}
-
-/// A path as the API has it, for the file system.
-pub(super) fn to_path(text: &PathText) -> PathBuf {
-    PathBuf::from(std::ffi::OsStr::from_bytes(&text.to_bytes()))
-}
-
-/// A path of the file system, for the API.
-pub(super) fn to_text(path: &Path) -> PathText {
-    PathText::from_bytes(path.as_os_str().as_bytes())
-}
-
-/// A failure and why, in one line.
-pub(super) fn one_line(failure: &Failure) -> String {
-    std::iter::once(failure.what.as_str()).chain(failure.why.iter().map(String::as_str)).collect::<Vec<_>>().join(": ")
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::audit::folder_ref;
 use super::folder::{Checked, Damaged, FolderHandle};
 use super::rules::folders_meant;
-use super::{Shared, commands};
+use super::{Shared, standing};
 use crate::base::{FolderId, RelPath};
 use crate::logic::sync::index::IndexError;
 use crate::shell::{clock, rt};
@@ -17,7 +17,7 @@ const LOOK_MS: u64 = 100;
 
 /// Reads every file of one folder, or of all.
 pub(super) async fn verify(shared: &Arc<Shared>, ask: VerifyFolders) -> Result<Vec<Verified>, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let (folders, _) = folders_meant(shared, &policy, ask.folder.as_deref())?;
     let running: Vec<(FolderId, FolderHandle)> =
         folders.iter().filter_map(|folder| Some((*folder, shared.folder(*folder)?))).collect();

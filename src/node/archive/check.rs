@@ -10,7 +10,7 @@ use super::{
 };
 use crate::base::FolderId;
 use crate::node::audit::folder_ref;
-use crate::node::{Shared, lock, sharing};
+use crate::node::{Shared, lock, places};
 use crate::shell::archive::{self as repository, Archive, ArchiveError, Checked, Snapshot};
 use crate::shell::{clock, entropy};
 use crate::wire::api::{
@@ -27,7 +27,7 @@ pub(super) async fn status(shared: &Arc<Shared>) -> Result<ArchiveStatus, Failur
     let place = place(shared);
     let noted = notes(shared)?;
     let mut status = ArchiveStatus {
-        path: sharing::to_text(&place),
+        path: places::to_text(&place),
         made: false,
         enabled: shared.config.archive.enabled,
         eligible: is_eligible(shared),
@@ -92,7 +92,7 @@ pub(super) async fn check(shared: &Arc<Shared>, read_data: bool, repair: bool) -
     let mut answer = ArchiveChecked {
         snapshots: found.snapshots,
         bytes: found.bytes,
-        damaged: damaged.map(|one| sharing::to_text(&one.path)).collect::<Vec<PathText>>(),
+        damaged: damaged.map(|one| places::to_text(&one.path)).collect::<Vec<PathText>>(),
         findings: found.findings.clone(),
         count: found.count,
         repaired: false,
@@ -151,7 +151,7 @@ async fn mend(shared: &Arc<Shared>, archive: &Archive, found: Checked) -> Result
 pub(super) async fn new_password(shared: &Arc<Shared>) -> Result<ArchivePassword, Failure> {
     let archive = open(shared, false)?;
     prepare(shared, &archive, false).await.map_err(|error| failure("cannot open the archive", &error))?;
-    Ok(ArchivePassword { password: password(shared, &archive).await?, path: sharing::to_text(&place(shared)) })
+    Ok(ArchivePassword { password: password(shared, &archive).await?, path: places::to_text(&place(shared)) })
 }
 
 /// Makes a recovery password that opens the archive, instead of the one before.

@@ -16,7 +16,7 @@ use crate::logic::archive::{self as decide, Last, PRUNE_EVERY_MS};
 use crate::node::audit::folder_ref;
 use crate::node::folder::FolderHandle;
 use crate::node::rules::folders_meant;
-use crate::node::{Shared, commands, lock, reasons};
+use crate::node::{Shared, lock, reasons, standing};
 use crate::shell::archive::{Archive, ArchiveError, Pruned, Snapshot, Take, TakenNow};
 use crate::shell::disk::MarkerError;
 use crate::shell::{clock, rt};
@@ -199,7 +199,7 @@ fn tell_missing(shared: &Shared, folder: &FolderRef, taken: &TakenNow) {
 
 /// Takes a snapshot because somebody asks.
 pub(super) async fn demanded(shared: &Arc<Shared>, folder: Option<&str>) -> Result<SnapshotsTaken, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     if !is_eligible(shared) {
         let me = shared.name_of(shared.mesh.node());
         return Err(Failure::refused("this machine keeps no archive")

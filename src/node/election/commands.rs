@@ -8,13 +8,13 @@ use crate::base::NodeId;
 use crate::logic::election::{CannotStepDown, Timing};
 use crate::logic::policy::{find_node, plan_eligible};
 use crate::node::rules::unclear;
-use crate::node::{Shared, commands, lock, rules};
+use crate::node::{Shared, lock, rules, standing};
 use crate::shell::rt;
 use crate::wire::api::{AllowNode, Allowed, Coordinator, EligibleNode, Failure, SteppedDown};
 
 /// Who is coordinator, and who may be.
 pub(in crate::node) fn coordinator(shared: &Shared) -> Result<Coordinator, Failure> {
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let own = shared.mesh.node();
     let known = shared.election.coordinator();
     let view = lock(&shared.election.view).clone();
@@ -44,7 +44,7 @@ pub(in crate::node) fn coordinator(shared: &Shared) -> Result<Coordinator, Failu
 /// Lets a node be coordinator, or no longer.
 pub(in crate::node) async fn allow(shared: &Arc<Shared>, ask: AllowNode) -> Result<Allowed, Failure> {
     let _one = shared.changing.lock().await;
-    let policy = commands::must_have_mesh(shared)?;
+    let policy = standing::must_have_mesh(shared)?;
     let node = find_node(&policy, &ask.node).map_err(unclear)?;
     let named = shared.node_ref(Some(&policy), node);
     if policy.eligible(node) == ask.priority {
@@ -59,7 +59,7 @@ pub(in crate::node) async fn allow(shared: &Arc<Shared>, ask: AllowNode) -> Resu
 
 /// Hands over to another node.
 pub(in crate::node) async fn step_down(shared: &Arc<Shared>) -> Result<SteppedDown, Failure> {
-    commands::must_have_mesh(shared)?;
+    standing::must_have_mesh(shared)?;
     let own = shared.mesh.node();
     let (reply, replied) = async_channel::bounded(1);
     shared.election.tell(Input::StepDown(reply));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::pairing::Handed;
-use super::super::sharing::{to_path, to_text};
+use super::super::places::{to_path, to_text};
 use crate::wire::api::PathText;
 
 /// The variable.

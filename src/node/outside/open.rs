@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::config::Config;
 use super::super::places::Places;
+use super::super::places::to_path;
 use super::super::record::{Place, Record};
-use super::super::sharing::to_path;
 use crate::shell::confine::Open;
 
 /// What the node and its libraries read of the system. Seen by tracing a node through its tests, and by reading: names
@@ -74,7 +74,7 @@ pub(super) fn open(known: &Known<'_>) -> Open {
 mod tests {
     use super::*;
     use crate::node::places::Scope;
-    use crate::node::sharing::to_text;
+    use crate::node::places::to_text;
 
     fn places() -> Places {
         Places {

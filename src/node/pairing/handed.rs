@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Invitations, Open, end_in_time, lock};
 use crate::base::{FolderId, Level, Role};
 use crate::logic::pairing::{Invitation, InvitationState, Inviter, Secret};
-use crate::node::{Shared, running};
+use crate::node::{Shared, inbox};
 use crate::shell::clock;
 
 /// An open invitation.
@@ -56,6 +56,6 @@ impl Invitations {
             lock(&self.open).insert(number, open);
             end_in_time(shared, number, expires_at_ms);
         }
-        let _ = shared.to_loop.try_send(running::Event::Invitations);
+        let _ = shared.to_loop.try_send(inbox::Event::Invitations);
     }
 }
