@@ -97,7 +97,9 @@ impl Client {
             };
             let has_ended = failure.kind == FailureKind::NoNode || failure.what == broken().what;
             // What was asked of a node that has ended may be done; to look twice does no harm.
-            let may_be_asked = anew.is_some() || request.route().0 == "GET";
+            let is_a_look =
+                request.route().0 == "GET" || matches!(request, Request::InviteOutcome(_) | Request::Wait(_));
+            let may_be_asked = anew.is_some() || is_a_look;
             let is_coming = || Places::is_coming(self.home.as_deref());
             if failure.kind != FailureKind::Anew && !(has_ended && may_be_asked && is_coming()) {
                 return Err(failure);

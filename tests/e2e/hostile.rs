@@ -274,9 +274,16 @@ fn lie(hand: &mut Hand, task: &Value) {
 
     // Replays what it was sent, as it is and with other entries under the same signature.
     let ask = vec![Message::Frontiers(Frontiers { folder: open, complete: false, frontiers: List::default() })];
-    let heard = hand
-        .say(Purpose::Control, [vec![Message::Subscribe(Subscribe { folder: open, receives: true })], ask].concat());
-    let pushes: Vec<Message> = heard.into_iter().filter(|message| matches!(message, Message::BatchPush(_))).collect();
+    let mut pushes: Vec<Message> = Vec::new();
+    // A busy machine may answer after `hear` has stopped listening.
+    for _ in 0..20 {
+        let subscribe = Message::Subscribe(Subscribe { folder: open, receives: true });
+        let heard = hand.say(Purpose::Control, [vec![subscribe], ask.clone()].concat());
+        pushes = heard.into_iter().filter(|message| matches!(message, Message::BatchPush(_))).collect();
+        if !pushes.is_empty() {
+            break;
+        }
+    }
     assert!(!pushes.is_empty(), "a member that may read is sent what there is");
     for push in pushes {
         let Message::BatchPush(mut other) = push.clone() else { continue };
