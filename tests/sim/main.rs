@@ -111,7 +111,8 @@ fn live(world: &mut World) -> Result<(), String> {
     world.judge()?;
     world.one_at_a_time(4)?;
     if world.setup.guard {
-        world.mass_changes(2)?;
+        // The bugs that only show there are looked for there.
+        world.mass_changes(if world.setup.plant.is_about_guard() { 6 } else { 2 })?;
     }
     if !world.setup.reader {
         world.delete_copies(0);
